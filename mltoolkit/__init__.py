@@ -1,0 +1,43 @@
+"""Notebook-first data science: notebooks become a tested package, and runs that can be repeated.
+
+Modules:
+
+- `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "run_notebook": "mltoolkit.execution.run",
+    "Run": "mltoolkit.record.manifest",
+    "load_dataset": "mltoolkit.record.dataset",
+    "save_dataset": "mltoolkit.record.dataset",
+    "MltoolkitError": "mltoolkit.errors",
+    "NotebookFailed": "mltoolkit.errors",
+    "Status": "mltoolkit.errors",
+}
+
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "load_dataset", "run_notebook", "save_dataset"]
+
+if TYPE_CHECKING:
+    from mltoolkit.errors import MltoolkitError, NotebookFailed, Status
+    from mltoolkit.execution.run import run_notebook
+    from mltoolkit.record.dataset import load_dataset, save_dataset
+    from mltoolkit.record.manifest import Run
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Executing notebooks: the kernel, the cells, and the run of record."""

@@ -1,0 +1,1 @@
+"""What a notebook is: read and written, its parameters, its page."""

@@ -16,11 +16,22 @@ from typing import Any
 from .errors import SettingsError, nearest
 
 # %% auto #0
-__all__ = ['LOCAL', 'SETTINGS', 'workspace', 'is_workspace', 'project_of', 'duration', 'size', 'Setting', 'Resolved', 'resolve',
-           'get', 'listing', 'silence']
+__all__ = ['LOCAL', 'SETTINGS', 'local', 'workspace', 'is_workspace', 'project_of', 'duration', 'size', 'Setting', 'Resolved',
+           'resolve', 'get', 'listing', 'silence']
 
-# %% ../nbs/00_base/01_settings.ipynb #6657adea
+# %% ../nbs/00_base/01_settings.ipynb #e9b5f5e9
 LOCAL = ".mltoolkit"  # the folder of local state, below the workspace's root
+
+
+def local(
+    root: str | Path,  # the workspace
+) -> Path:
+    """Return the folder of local state, made if need be; it tells git to ignore itself."""
+    folder = Path(root) / LOCAL
+    if not (folder / ".gitignore").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
+    return folder
 
 
 def workspace(

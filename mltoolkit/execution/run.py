@@ -59,7 +59,7 @@ class Recording:
         """Write the manifest as it is now."""
         document.write_atomically(self.folder / runs.MANIFEST, self.redactor.text(self.run.to_json()))
 
-# %% ../../nbs/03_execution/04_run.ipynb #a243f6f5
+# %% ../../nbs/03_execution/04_run.ipynb #947b7193
 def open_recording(
     plan: Plan,
     *,
@@ -67,6 +67,7 @@ def open_recording(
     parent: str | None = None,  # run id of the record that this one belongs to
 ) -> Recording:
     """Look at code and environment, open the MLflow run, and write the first manifest."""
+    settings.local(plan.root)  # before looking at the work tree, which is not to see it
     place = Path.cwd() if document.is_remote(plan.source) else Path(plan.source).parent
     state = environment.git_state(place, settings.get("diff_limit", start=plan.root))
     machine = environment.environment(settings.get("variables", start=plan.root))
@@ -130,7 +131,7 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         cells=Cells(total=sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in plan.notebook.cells)),
     )
 
-# %% ../../nbs/03_execution/04_run.ipynb #14feb5ef
+# %% ../../nbs/03_execution/04_run.ipynb #81740183
 def _open_tracked(recording: Recording, state: environment.Git | None, parent: str | None) -> None:
     """Open the MLflow run; its id becomes the run's."""
     from mltoolkit.record import tracking
@@ -147,7 +148,9 @@ def _open_tracked(recording: Recording, state: environment.Git | None, parent: s
     recording.experiment_id = tracking.experiment_id(recording.store, plan.experiment, artifacts)
     shown = {name: recording.redactor.value(value) for name, value in run.parameters.items()}
     own = {name: recording.redactor.text(value) for name, value in own.items()}
-    run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, shown)
+    run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
+    began = run.started_at.timestamp()
+    run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, shown, began)
     run.tracking_uri = environment._without_credentials(uri)
 
 # %% ../../nbs/03_execution/04_run.ipynb #a507acb8
@@ -346,7 +349,7 @@ def _close_tracked(recording: Recording) -> None:
         error.args = (f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}",)
         raise
 
-# %% ../../nbs/03_execution/04_run.ipynb #ca40affa
+# %% ../../nbs/03_execution/04_run.ipynb #d4855451
 @contextlib.contextmanager
 def _reserved(plan: Plan) -> Iterator[None]:
     """Hold the output path for this run; the system lets go of it if this process dies."""
@@ -355,7 +358,7 @@ def _reserved(plan: Plan) -> Iterator[None]:
         return
     import fcntl
 
-    folder = plan.root / settings.LOCAL / "locks"
+    folder = settings.local(plan.root) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.blake2b(str(Path(plan.output).resolve()).encode(), digest_size=16).hexdigest()
     with (folder / key).open("w") as lock:

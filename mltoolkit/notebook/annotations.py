@@ -174,7 +174,7 @@ def evaluate(
     except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
         raise NotLiteral(f"{type(node).__name__} cannot be computed without running the notebook") from error
 
-# %% ../../nbs/01_notebook/01_annotations.ipynb #8af6510d
+# %% ../../nbs/01_notebook/01_annotations.ipynb #7798bb54
 @dataclass(frozen=True)
 class Matches:
     """A bound: the text matches a regular expression (pydantic's, which cannot run away)."""
@@ -184,7 +184,9 @@ class Matches:
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         schema = handler(source)
         if schema["type"] == "nullable":
-            return schema | {"schema": schema["schema"] | {"pattern": self.pattern}}
+            return schema | {"schema": self.__get_pydantic_core_schema__(source, lambda _: schema["schema"])}
+        if schema["type"] != "str":
+            raise TypeError("a pattern needs a text")
         return schema | {"pattern": self.pattern}
 
 
@@ -215,7 +217,7 @@ _TYPES: dict[str, Any] = {
     **{"NonPositiveInt": Annotated[int, Le(0)], "NonPositiveFloat": Annotated[float, Le(0)]},
 }
 
-# %% ../../nbs/01_notebook/01_annotations.ipynb #0bdc9074
+# %% ../../nbs/01_notebook/01_annotations.ipynb #04c4c2f8
 def read_annotation(
     node: ast.AST,  # an annotation
     aliases: Mapping[str, str] | None = None,  # from `imported`
@@ -236,7 +238,9 @@ def _read(node: ast.AST, aliases: Mapping[str, str]) -> Any:
         case ast.Constant(value=str(text)):
             return _read(ast.parse(text.strip(), mode="eval").body, aliases)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return Union[_read(left, aliases), _read(right, aliases)]  # noqa: UP007
+            members = [_read(each, aliases) for each in (left, right)]
+            flat = [each for one in members for each in (get_args(one) if get_origin(one) is Union else [one])]
+            return Union[tuple(flat)]  # noqa: UP007 (nested, typing's cache may give another order)
         case ast.Subscript(value=head, slice=ast.Tuple(elts=arguments)):
             return _generic(known_name(head, aliases), arguments, aliases)
         case ast.Subscript(value=head, slice=argument):

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from .annotations import spelled
 
 # %% auto #0
-__all__ = ['plain', 'jsonable', 'read_word', 'convert']
+__all__ = ['plain', 'jsonable', 'read_word', 'narrowest', 'convert']
 
 # %% ../../nbs/01_notebook/01_conversion.ipynb #d3f9ce70
 _ATOMS = (str, bool, int, float, bytes, datetime, date, time, timedelta, Decimal, NoneType)
@@ -215,7 +215,28 @@ _LOSSLESS: dict[Any, Callable[[Any], Any]] = {
     **{kind: partial(_from_text, kind) for kind in (date, time, timedelta, Path)},
 }
 
-# %% ../../nbs/01_notebook/01_conversion.ipynb #40d45878
+# %% ../../nbs/01_notebook/01_conversion.ipynb #d4b38726
+_NARROW = (NoneType, Literal, int, float, Decimal, date, datetime, time, timedelta, dict, list, tuple, set, frozenset)
+
+
+def narrowest(
+    members: tuple[Any, ...],  # of a union
+) -> list[Any]:
+    """Return the members of a union, those first that fewer texts and values fit.
+
+    The order in the source does not matter, because typing does not keep it."""
+
+    def rank(member: Any) -> tuple[int, str]:
+        kind = get_origin(member) or member
+        while kind is Annotated:
+            member = get_args(member)[0]
+            kind = get_origin(member) or member
+        order: list[Any] = [*_NARROW, bool, Path, bytes, Union, UnionType, str, Any]
+        return order.index(kind), spelled(member)
+
+    return sorted(members, key=rank)
+
+# %% ../../nbs/01_notebook/01_conversion.ipynb #1fb3a571
 def _strict(annotation: Any, outer: tuple[Any, ...] = ()) -> Any:
     """Return the pydantic type that accepts only what loses nothing."""
     from pydantic import BeforeValidator, PlainValidator, Strict
@@ -229,7 +250,7 @@ def _strict(annotation: Any, outer: tuple[Any, ...] = ()) -> Any:
         members = [each for each in arguments if each is not NoneType]
         if len(members) == 1:
             return _strict(members[0], outer) | None
-        adapters = [_adapter(each, () if each is NoneType else outer) for each in arguments]
+        adapters = [_adapter(each, () if each is NoneType else outer) for each in narrowest(arguments)]
         return Annotated[Any, PlainValidator(partial(_any_of, spelled(annotation), adapters))]
     if origin is dict and arguments:
         key: Any = Annotated[_strict(arguments[0]), BeforeValidator(partial(_key, arguments[0]))]
@@ -274,7 +295,7 @@ def _any_of(expected: str, members: list[Any], value: Any) -> Any:
         raise ValueError(f"should be {expected}")
     return next((each for each in accepted if type(each) is type(value)), accepted[0])
 
-# %% ../../nbs/01_notebook/01_conversion.ipynb #534c8a67
+# %% ../../nbs/01_notebook/01_conversion.ipynb #3d19e8bc
 def convert(
     annotation: Any,  # from `read_annotation`
     value: Any,
@@ -300,5 +321,7 @@ def convert(
 
 def _reason(error: Any) -> str:
     position = "".join(f"[{each!r}]" for each in error["loc"] if each != "[key]")
+    if error["type"] == "missing":
+        return f"{position} is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{position} {message[:1].lower()}{message[1:]}".strip()

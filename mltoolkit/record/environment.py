@@ -32,7 +32,7 @@ class Git:
     diff_bytes: int = 0  # its full size
     diff_truncated: bool = False
 
-# %% ../../nbs/02_record/02_environment.ipynb #e4a2e414
+# %% ../../nbs/02_record/02_environment.ipynb #bcd98d8c
 def git_state(
     folder: str | Path,  # anywhere in the work tree
     diff_limit: int | None = 1_000_000,  # bytes of diff to keep; None for no diff at all
@@ -50,13 +50,12 @@ def git_state(
         remote=_without_credentials((_git(top, "config", "--get", "remote.origin.url") or "").strip()),
     )
     if state.dirty and diff_limit is not None:
-        diff = _diff(top, state.commit, status, diff_limit)
-        state.diff_bytes = len(diff.encode("utf-8", "surrogateescape"))
+        diff, state.diff_bytes = _diff(top, state.commit, status, diff_limit)
         state.diff_truncated = state.diff_bytes > diff_limit
         state.diff = "" if state.diff_truncated else diff  # half a diff applies to nothing
     return state
 
-# %% ../../nbs/02_record/02_environment.ipynb #b6ee10b4
+# %% ../../nbs/02_record/02_environment.ipynb #40b31fb0
 def _git(folder: str | Path, *arguments: str) -> str | None:
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
@@ -68,24 +67,21 @@ def _git(folder: str | Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", "surrogateescape") if done.returncode in (0, 1) else None
 
 
-def _diff(top: str, commit: str | None, status: str, limit: int) -> str:
-    """Changes of tracked files, then each untracked one as a new file."""
-    parts = [(_git(top, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", commit) or "") if commit else ""]
-    total = len(parts[0])
+def _diff(top: str, commit: str | None, status: str, limit: int) -> tuple[str, int]:
+    """Changes of tracked files, then each untracked one as a new file; and the size of it all."""
+    whole = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")
+    parts = [(_git(top, *whole, commit) or "") if commit else ""]
+    total = len(parts[0].encode("utf-8", "surrogateescape"))
     for entry in status.split("\0"):
-        path = entry[3:]
-        if not entry.startswith("??") or total > limit:
+        path = Path(top, entry[3:])
+        if not entry.startswith("??") or not path.is_file():
             continue
-        try:
-            total += Path(top, path).stat().st_size
-        except OSError:
-            continue
-        if total <= limit:
-            new = _git(top, "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-index", "--", os.devnull, path)
-            parts.append(new or "")
-        else:
-            parts.append(" " * total)  # only its size matters now: over the limit
-    return "".join(parts)
+        size = path.stat().st_size
+        if total + size <= limit:
+            parts.append(_git(top, *whole, "--no-index", "--", os.devnull, entry[3:]) or "")
+            size = len(parts[-1].encode("utf-8", "surrogateescape"))
+        total += size
+    return "".join(parts), total
 
 
 def _without_credentials(url: str) -> str | None:

@@ -19,7 +19,7 @@ from ..errors import DataError
 # %% auto #0
 __all__ = ['to_frame', 'frame_form']
 
-# %% ../../nbs/02_record/00b_frames.ipynb #d407e803
+# %% ../../nbs/02_record/00b_frames.ipynb #7484862f
 _GAPS: dict[str, Any] = {"None": None, "nan": float("nan"), "NA": pd.NA, "NaT": pd.NaT}
 
 
@@ -32,13 +32,15 @@ def _objects(column: pa.ChunkedArray, gap: str) -> pd.Series[Any]:
 
 
 def _arrow(column: pa.ChunkedArray) -> pd.Series[Any]:
-    return pd.Series(pd.arrays.ArrowExtensionArray(column))
+    array: Any = pd.arrays.ArrowExtensionArray(column)
+    return pd.Series(array)
 
 
 def _text(column: pa.ChunkedArray, storage: str, gap: str) -> pd.Series[Any]:
     values = np.array(column.to_pylist(), object)
     dtype: Any = pd.StringDtype(storage, na_value=_GAPS[gap])
-    return pd.Series(values, dtype=dtype)
+    found: pd.Series[Any] = pd.Series(values, dtype=dtype)
+    return found
 
 
 def _nullable(column: pa.ChunkedArray) -> pd.Series[Any]:
@@ -67,7 +69,7 @@ def _way(
     }
     return lambda column: ways[kind](column, *details)
 
-# %% ../../nbs/02_record/00b_frames.ipynb #7e3110ca
+# %% ../../nbs/02_record/00b_frames.ipynb #6dd39257
 def to_frame(
     table: pa.Table,  # columns, and pandas' metadata if it was a frame
     form: dict[str, Any] | None = None,  # as `frame_form` found it; None: never was a frame
@@ -80,11 +82,13 @@ def to_frame(
         frame: pd.DataFrame = _set_aside(table, set(ways)).to_pandas()
         data = [name for name in table.column_names if name not in _index_columns(table)]
         for name, way in ways.items():
-            frame.isetitem(data.index(name), _way(way)(table.column(name)).set_axis(frame.index))
+            series = _way(way)(table.column(name)).set_axis(frame.index)
+            frame.isetitem(data.index(name), series)  # type: ignore[arg-type]
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"pandas cannot hold this table: {error}; load it as arrow") from error
+    index: Any = frame.index
     if form.get("frequency"):
-        frame.index.freq = form["frequency"]  # type: ignore[misc]
+        index.freq = form["frequency"]
     return frame
 
 
@@ -178,7 +182,7 @@ def _find_way(
         reasons.append(reason)
     raise DataError(f"column {name!r} ({before.dtype}) cannot be saved without loss: {reasons[-1]}", column=name)
 
-# %% ../../nbs/02_record/00b_frames.ipynb #a431e766
+# %% ../../nbs/02_record/00b_frames.ipynb #b8226c16
 def frame_form(
     frame: pd.DataFrame,  # as given
     table: pa.Table,  # the frame as pandas converted it to Arrow
@@ -186,16 +190,20 @@ def frame_form(
     """Find out how to get a frame back from its table. Raises `DataError` naming what cannot be got back."""
     index = _index_columns(table)
     names = [name for name in table.column_names if name not in index]
-    bare = {**_metadata(table), "index_columns": []}
+    notes = {column["field_name"]: column for column in _metadata(table)["columns"]}
     found = {}
     for place, name in enumerate(names):
-        single = table.select([name]).replace_schema_metadata({b"pandas": json.dumps(bare).encode()})
+        metadata = {"index_columns": [], "columns": [notes[name]], "column_indexes": []}
+        single = table.select([name]).replace_schema_metadata({b"pandas": json.dumps(metadata).encode()})
         way = _find_way(frame.iloc[:, place].reset_index(drop=True), single)
         if way:
             found[name] = way
-    timed = isinstance(frame.index, pd.DatetimeIndex | pd.TimedeltaIndex)
-    form = {"columns": found, "frequency": frame.index.freqstr if timed else None}
-    back = to_frame(table, form)
+    frequency = getattr(frame.index, "freqstr", None) if not isinstance(frame.index, pd.PeriodIndex) else None
+    form = {"columns": found, "frequency": frequency}
+    try:
+        back = to_frame(table, form)
+    except DataError as error:
+        raise DataError(f"the index or the column labels cannot be saved without loss: {error}") from error
     for what, before, after in (("index", frame.index, back.index), ("column labels", frame.columns, back.columns)):
         if not before.identical(after) or type(before) is not type(after) or _dtypes(before) != _dtypes(after):
             raise DataError(

@@ -216,7 +216,7 @@ def begins_word(
     """Say whether a word begins there, or goes on."""
     return at == 0 or text[at - 1] not in _WORD or _ESCAPE.search(text, max(0, at - 20), at) is not None
 
-# %% ../../nbs/02_record/03_known_formats.ipynb #0172d93e
+# %% ../../nbs/02_record/03_known_formats.ipynb #11d5dbcf
 LONGEST_MATCH = 65_536  # characters, counted from the anchor
 
 
@@ -230,19 +230,21 @@ class Span:
     mark: str
 
 
+_SEARCHES = tuple((anchor, rank, form) for rank, form in enumerate(FORMATS) for anchor in form.anchors)
+
+
 def find_formats(
     text: str,
     opened: list[int] | None = None,  # gets the places where a match may be in progress when `text` ends
 ) -> Iterator[Span]:  # in no order; they may overlap
     """Find all known formats in `text`, in a time that grows with its length and no faster."""
-    for rank, form in enumerate(FORMATS):
-        for anchor in form.anchors:
-            at = text.find(anchor)
-            while at >= 0:
-                if form.lead or not form.word or begins_word(text, at):
-                    found = form.pattern.match(text, at, at + LONGEST_MATCH)
-                    if found and (form.check is None or form.check(found[1])):
-                        yield Span(found.start(1), found.end(1), rank, f"[redacted:{form.kind}]")
-                    if opened is not None and len(text) - at < LONGEST_MATCH:
-                        opened += [broken.start(1) for broken in [form.opening.match(text, at)] if broken]
-                at = text.find(anchor, at + 1)
+    for anchor, rank, form in [search for search in _SEARCHES if search[0] in text]:
+        at = text.find(anchor)
+        while at >= 0:
+            if form.lead or not form.word or begins_word(text, at):
+                found = form.pattern.match(text, at, at + LONGEST_MATCH)
+                if found and (form.check is None or form.check(found[1])):
+                    yield Span(found.start(1), found.end(1), rank, f"[redacted:{form.kind}]")
+                if opened is not None and len(text) - at < LONGEST_MATCH:
+                    opened += [broken.start(1) for broken in [form.opening.match(text, at)] if broken]
+            at = text.find(anchor, at + 1)

@@ -97,14 +97,29 @@ def _refuse_unsuitable(name: str, value: object, written: str = "") -> None:
     if problem:
         raise ParameterError(f"the value of secret {name!r} {problem}", name=name)
 
-# %% ../../nbs/02_record/03_redaction.ipynb #c94e09df
+# %% ../../nbs/02_record/03_redaction.ipynb #ff62aafa
 @dataclass(frozen=True, slots=True, repr=False)
 class _Declared:
     """A declared value, or a piece of one; its `repr` says nothing."""
 
     mark: str  # what is written instead
     core: str  # in every spelling; a text without it needs no further look
-    spellings: tuple[str, ...]
+    spellings: tuple[str, ...]  # longest first
+
+    def places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where a spelling begins and ends in `text`; they may overlap."""
+        if len(self.spellings) <= 8 or len(self.spellings[0]) > 1024:  # too few or too long for one expression
+            for spelling in self.spellings:
+                at = text.find(spelling)
+                while at >= 0:
+                    yield at, at + len(spelling)
+                    at = text.find(spelling, at + 1)
+            return
+        any_spelling = re.compile("|".join(map(re.escape, self.spellings)))
+        found = any_spelling.search(text)
+        while found:
+            yield found.span()
+            found = any_spelling.search(text, found.start() + 1)
 
 
 def _declare(name: str, value: str) -> Iterator[_Declared]:
@@ -112,11 +127,11 @@ def _declare(name: str, value: str) -> Iterator[_Declared]:
     texts = {text.strip() for text in (value, value.replace("\r\n", "\n"))}
     for text in sorted(texts | _pieces(value)):
         core = max(re.findall("[A-Za-z0-9]+", text), key=len, default="")
-        yield _Declared(mark, core if len(core) > 2 else "", tuple(sorted(_spellings(text))))
+        yield _Declared(mark, core, tuple(sorted(_spellings(text), key=len, reverse=True)))
     for text in sorted(texts):
         yield from (_Declared(mark, spelling, (spelling,)) for spelling in sorted(_base64_spellings(text)))
 
-# %% ../../nbs/02_record/03_redaction.ipynb #2078de11
+# %% ../../nbs/02_record/03_redaction.ipynb #8fd5b137
 _UNICODE_ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,3}\Z")
 
 
@@ -143,13 +158,10 @@ def _find_declared(
     declared: tuple[_Declared, ...],
     shortest: int = 0,  # characters; pass over spellings that are shorter
 ) -> Iterator[Span]:
-    for rank, secret in enumerate(declared, -len(declared)):
-        if secret.core in text:
-            for spelling in secret.spellings:
-                at = text.find(spelling) if len(spelling) >= shortest else -1
-                while at >= 0:
-                    yield Span(*_whole_escapes(text, at, at + len(spelling)), rank, secret.mark)
-                    at = text.find(spelling, at + 1)
+    for rank, secret in [(rank, secret) for rank, secret in enumerate(declared, -len(declared)) if secret.core in text]:
+        for start, end in secret.places(text):
+            if end - start >= shortest:
+                yield Span(*_whole_escapes(text, start, end), rank, secret.mark)
 
 # %% ../../nbs/02_record/03_redaction.ipynb #6b16d3c4
 def _merge(spans: Iterator[Span]) -> list[Span]:
@@ -333,17 +345,20 @@ class Redactor:
     def __reduce__(self) -> Any:
         raise TypeError("a Redactor holds secrets, so it is not pickled; build one where it is needed")
 
-# %% ../../nbs/02_record/03_redaction.ipynb #d7b9e243
+# %% ../../nbs/02_record/03_redaction.ipynb #92f2f29f
 class _Beginnings:
     """Literals of which a text may end with the beginning."""
 
     def __init__(self, literals: Iterable[str]) -> None:
         self.literals = sorted(set(literals))
+        self.chars = frozenset("".join(self.literals))
         self.longest = max(map(len, self.literals), default=0)
         self.first = re.compile("|".join(sorted({re.escape(literal[0]) for literal in self.literals})) or r"(?!)")
 
     def places(self, text: str) -> Iterator[int]:
         """Where a literal begins that `text` is too short for, leftmost first."""
+        if text[-1:] not in self.chars:
+            return
         for found in self.first.finditer(text, max(0, len(text) - self.longest)):
             rest = text[found.start() :]
             index = bisect_left(self.literals, rest)

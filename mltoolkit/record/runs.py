@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'load', 'find', 'RunRow', 'listing', 'repair']
 
-# %% ../../nbs/02_record/08_runs.ipynb #3326fc5e
+# %% ../../nbs/02_record/08_runs.ipynb #d3838b83
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 
@@ -34,7 +34,7 @@ def runs_folder(
     root: str | Path,  # the workspace
 ) -> Path:
     """Return the folder that holds one folder for each run of this machine."""
-    return Path(root) / settings.LOCAL / "runs"
+    return settings.local(root) / "runs"
 
 
 def load(

@@ -153,6 +153,8 @@ def test_names_follow_the_imports_of_the_cell() -> None:
         ("' Optional[float] '", float | None),
         ("Union[int, str, None]", int | str | None),
         ("int | str", int | str),
+        ("int | (str | None)", int | str | None),
+        ("Annotated[int]", int),
         ("Literal['a', 1, None, True]", Literal["a", 1, None, True]),
         ("Literal['a']", Literal["a"]),
         ("List[Dict[str, Set[int]]]", list[dict[str, set[int]]]),

@@ -460,6 +460,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'mltoolkit/notebook/parameters.py'),
                                                'mltoolkit.notebook.parameters.Parameter.wanted': ( '01_notebook/parameters.html#parameter.wanted',
                                                                                                    'mltoolkit/notebook/parameters.py'),
+                                               'mltoolkit.notebook.parameters.Parameter.wrapped': ( '01_notebook/parameters.html#parameter.wrapped',
+                                                                                                    'mltoolkit/notebook/parameters.py'),
                                                'mltoolkit.notebook.parameters._annotation': ( '01_notebook/parameters.html#_annotation',
                                                                                               'mltoolkit/notebook/parameters.py'),
                                                'mltoolkit.notebook.parameters._assignments': ( '01_notebook/parameters.html#_assignments',

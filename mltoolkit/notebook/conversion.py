@@ -266,7 +266,7 @@ def _adapter(annotation: Any, outer: tuple[Any, ...] = ()) -> Any:
 
     return TypeAdapter(_strict(annotation, outer), config=ConfigDict(strict=True))
 
-# %% ../../nbs/01_notebook/01_conversion.ipynb #343b9dd7
+# %% ../../nbs/01_notebook/01_conversion.ipynb #3e6c5bd1
 def _same(value: Any) -> Any:
     return value
 
@@ -289,7 +289,7 @@ def _any_of(expected: str, members: list[Any], value: Any) -> Any:
 
     accepted = []
     for member in members:
-        with suppress(ValidationError):
+        with suppress(ValidationError, TypeError):  # a bound that its value cannot be compared with
             accepted.append(member.validate_python(value))
     if not accepted:
         raise ValueError(f"should be {expected}")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Parameter', 'read_cell', 'Contract', 'contract', 'check_name']
 
-# %% ../../nbs/01_notebook/01_parameters.ipynb #76fe3a16
+# %% ../../nbs/01_notebook/01_parameters.ipynb #d189dbdf
 @dataclass(frozen=True)
 class Parameter:
     """One parameter, as the `parameters` cell declares it."""
@@ -61,6 +61,11 @@ class Parameter:
         return is_secret(self.annotation)
 
     @property
+    def wrapped(self) -> bool:
+        """Whether the notebook expects its secret as pydantic's `SecretStr`, and not as plain text."""
+        return self.secret and "SecretStr" in self.kind
+
+    @property
     def bounds(self) -> str:
         """The bounds, in words."""
         return bounds(self.annotation)
@@ -77,7 +82,7 @@ def _short(text: str, width: int = 60) -> str:
     line = "".join(each if each.isprintable() else " " for each in " ".join(text.split()))
     return line if len(line) <= width else line[: width - 3] + "..."
 
-# %% ../../nbs/01_notebook/01_parameters.ipynb #837ffe9c
+# %% ../../nbs/01_notebook/01_parameters.ipynb #5827a902
 _CELL_MAGIC = re.compile(r"\s*%%(?:time|capture)\b[^\n]*")
 
 
@@ -86,11 +91,11 @@ def _parsed(source: str, cell: int) -> tuple[ast.Module, str]:
     failure: Exception | None = None
     for prepare in (str, _without_magics):
         try:
-            text = prepare(source)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # such as an invalid escape in a string
+                text = prepare(source)
                 return ast.parse(text), text
-        except (SyntaxError, ValueError, MemoryError, RuntimeError) as error:
+        except (SyntaxError, tokenize.TokenError, ValueError, LookupError, MemoryError, RuntimeError) as error:
             failure = failure or error
     line = getattr(failure, "lineno", None)
     reason = getattr(failure, "msg", None) or "nested too deeply or not text"

@@ -16,38 +16,40 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['EXAMPLES', 'failures', 'summary', 'check_contract']
 
-# %% ../../nbs/02_record/00c_contract.ipynb #03f34b23
+# %% ../../nbs/02_record/00c_contract.ipynb #a860ec99
 EXAMPLES = 5  # rows shown for each failed check
 
 
 def failures(
-    cases: pd.DataFrame,  # pandera's `failure_cases`: schema_context, column, check, failure_case, index
+    cases: pd.DataFrame,  # pandera's `failure_cases`
 ) -> list[dict[str, Any]]:  # column, check, count, examples; an example has row and value
     """Group pandera's failure cases by column and check, with the first few rows of each."""
     found: dict[tuple[str, str], dict[Any, Any]] = {}
     for column, check, row, value in _cases(cases):
         rows = found.setdefault((column, check), {})
-        if column == "":
-            rows.setdefault(row, {}).update(value)
+        if column:
+            rows[row] = {"row": row, "value": value}
         else:
-            rows[row if row is not None else len(rows)] = {"row": row, "value": value}
+            rows.setdefault(row, {}).update(value)
     return [
         {
             "column": column or None,
             "check": check,
             "count": len(rows),
             "examples": [
-                {"row": row, "value": each} if column == "" else each for row, each in list(rows.items())[:EXAMPLES]
+                {"row": row, "value": each} if not column else each
+                for row, each in list(rows.items())[:EXAMPLES]
+                if row is not None
             ],
         }
         for (column, check), rows in found.items()
     ]
 
-# %% ../../nbs/02_record/00c_contract.ipynb #c1c7e7db
+# %% ../../nbs/02_record/00c_contract.ipynb #e98c9c32
 def _cases(cases: pd.DataFrame) -> Iterator[tuple[str, str, Any, Any]]:
     """Column (empty: the whole frame), check, row and value of each case, in plain Python types."""
-    for context, column, check, number, value, row in zip(
-        *(cases[name] for name in ("schema_context", "column", "check", "check_number", "failure_case", "index")),
+    for context, column, check, value, row in zip(
+        *(cases[name] for name in ("schema_context", "column", "check", "failure_case", "index")),
         strict=True,
     ):
         place = _simple(row)
@@ -129,7 +131,7 @@ def check_contract(
 def _failure(check: str) -> dict[str, Any]:
     return {"column": None, "check": check, "count": 1, "examples": []}
 
-# %% ../../nbs/02_record/00c_contract.ipynb #47a20c53
+# %% ../../nbs/02_record/00c_contract.ipynb #dae57f9a
 def _check_schema(schema: Any, name: str, given: Any) -> None:
     from pandera.errors import SchemaError, SchemaErrors
 
@@ -148,8 +150,8 @@ def _check_schema(schema: Any, name: str, given: Any) -> None:
 
 
 def _found(error: Exception) -> list[dict[str, Any]]:
-    cases = getattr(error, "failure_cases", None)
-    return failures(cases) if hasattr(cases, "columns") and "schema_context" in cases.columns else []
+    cases: Any = getattr(error, "failure_cases", None)
+    return failures(cases) if "schema_context" in getattr(cases, "columns", ()) else []
 
 
 def _violated(name: str, found: list[dict[str, Any]]) -> ContractViolated:

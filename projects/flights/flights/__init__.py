@@ -1,0 +1,1 @@
+"""Modules of the project flights, exported from its notebooks."""

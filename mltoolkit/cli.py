@@ -18,7 +18,7 @@ from .errors import MltoolkitError
 
 # %% auto #0
 __all__ = ['main', 'settings', 'run', 'Progress', 'runs', 'runs_list', 'runs_show', 'show', 'runs_repair', 'data', 'data_list',
-           'data_show', 'data_diff', 'ui', 'export']
+           'data_show', 'data_diff', 'ui', 'clean', 'export']
 
 # %% ../nbs/09_cli.ipynb #0452c057
 class _Group(click.Group):
@@ -365,7 +365,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(value)
 
-# %% ../nbs/09_cli.ipynb #8279f610
+# %% ../nbs/09_cli.ipynb #83e49335
 @main.command()
 @click.option("--port", default=5000, show_default=True)
 def ui(port: int) -> None:
@@ -373,6 +373,33 @@ def ui(port: int) -> None:
     from mltoolkit.record.tracking import serve_ui
 
     serve_ui(port)
+
+
+@main.command()
+@click.option("--older-than", default="30d", show_default=True, metavar="T", help="Only what is older: 12h, 30d.")
+@click.option("--keep", default=10, show_default=True, help="The latest runs of each notebook stay whatever their age.")
+@click.option("--yes", is_flag=True, help="Remove it; without this, only say what could go.")
+@_json_option
+def clean(older_than: str, keep: int, yes: bool, as_json: bool) -> None:
+    """Remove old runs, caches and dataset versions that nothing refers to; a dry run by default."""
+    from mltoolkit.record.cleaning import remove, survey
+    from mltoolkit.settings import duration
+
+    try:
+        age = duration(older_than) or 0.0
+    except ValueError as error:
+        raise click.UsageError(f"--older-than {older_than}: {error}") from error
+    items = survey(older_than=age, keep=keep)
+    if yes:
+        remove(items)
+    if as_json:
+        _print_json([vars(item) for item in items])
+        return
+    shown = [[item.kind, item.name if item.version is None else f"{item.name} {item.version}", item.size_bytes, item.reason] for item in items]
+    total = f"{sum(item.size_bytes for item in items) / 1e6:.1f} MB"
+    click.echo(_table(shown, ["what", "name", "bytes", "why it may go"]) if shown else "nothing to clean")
+    if shown:
+        click.echo(f"{total} removed" if yes else f"{total} could go; `mltoolkit clean --yes` removes it", err=True)
 
 
 @main.command()

@@ -47,7 +47,7 @@ def workspace(
             return candidate
     return next((candidate for candidate in upwards if (candidate / ".git").exists()), folder)
 
-# %% ../nbs/00_base/01_settings.ipynb #e3682bc2
+# %% ../nbs/00_base/01_settings.ipynb #5d6fb3ce
 def is_workspace(
     root: str | Path,  # a folder
 ) -> bool:
@@ -58,20 +58,22 @@ def is_workspace(
 def _section(path: Path) -> dict[str, str] | None:
     """The `[mltoolkit]` section of a settings.ini, or None where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}; save it as UTF-8 text", path=str(path)) from error
-    parser = configparser.ConfigParser(interpolation=None)
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}", path=str(path)) from error
+    if not re.search(rb"(?m)^(?:\xef\xbb\xbf)?\[mltoolkit\]", content):
+        return None  # somebody else's file
+    parser = configparser.ConfigParser(interpolation=None, default_section="")  # [DEFAULT] is nbdev's
     try:
-        parser.read_string(text, source=str(path))
+        parser.read_string(content.decode("utf-8-sig"), source=str(path))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 text: byte {error.start}; save it as UTF-8", path=str(path)) from error
     except configparser.Error as error:
-        if "[mltoolkit]" not in text:
-            return None  # somebody else's file
         message = " ".join(str(error).split())
         raise SettingsError(f"{path} is not a valid settings file: {message}", path=str(path)) from error
-    return dict(parser["mltoolkit"]) if parser.has_section("mltoolkit") else None
+    return dict(parser["mltoolkit"])
 
 # %% ../nbs/00_base/01_settings.ipynb #f5ae7fe3
 def project_of(
@@ -85,23 +87,30 @@ def project_of(
         return None
     return parts[1] if len(parts) > 2 and parts[0] == "projects" else None
 
-# %% ../nbs/00_base/01_settings.ipynb #8dd8c04c
+# %% ../nbs/00_base/01_settings.ipynb #bab945d4
+_ENDLESS = ("none", "inf")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def duration(
-    text: str | float,  # `90`, `90s`, `20m`, `2h`, `1d`, or `none` for no limit
+    text: str | float,  # `90`, `90s`, `20m`, `2h`, `1d`; `none` or 0 for no limit
 ) -> float | None:
     """Convert a duration to seconds; None means no limit. Raises `ValueError`."""
-    if not isinstance(text, str):
-        return float(text)
-    if text.strip().lower() in ("none", "0"):
+    written = str(text).strip().lower()
+    if written in _ENDLESS:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text.lower())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e[+-]?\d\d)?)\s*([smhd]?)", written)
     if not found:
         raise ValueError("a duration is written 90, 90s, 20m, 2h or none")
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(found[1]) * _SECONDS[found[2]] or None
+
+
+def _grace(text: str | float) -> float:
+    """Convert a duration that ends: 0 means at once."""
+    if str(text).strip().lower() in _ENDLESS:
+        raise ValueError("a grace time must end; 0 means at once")
+    return duration(text) or 0.0
 
 # %% ../nbs/00_base/01_settings.ipynb #b028a5b6
 def size(
@@ -138,7 +147,7 @@ class Setting:
     environment: tuple[str, ...] = ()  # further variables that users know, after MLTOOLKIT_<NAME>
     place: bool = False  # a path or a URI: relative ones are relative to the workspace
 
-# %% ../nbs/00_base/01_settings.ipynb #b37b7517
+# %% ../nbs/00_base/01_settings.ipynb #f3aa77ad
 SETTINGS = {
     row.name: row
     for row in [
@@ -149,7 +158,7 @@ SETTINGS = {
         Setting("timeout", duration, 86400.0, "Wall-clock limit of a whole run; `none` for no limit."),
         Setting("cell_timeout", duration, 43200.0, "Wall-clock limit of one cell; `none` for no limit."),
         Setting("start_timeout", duration, 120.0, "How long a kernel may take to start."),
-        Setting("grace", duration, 10.0, "How long an interrupted cell or a stopping kernel gets before it is killed."),
+        Setting("grace", _grace, 10.0, "How long an interrupted cell or a stopping kernel gets before it is killed."),
         Setting("variables", _names, "", "Environment variables (names, with commas) that the record of a run keeps."),
         Setting("diff_limit", size, 1_000_000, "Largest uncommitted diff that the record of a run keeps whole."),
         Setting("output_limit", size, 20_000_000, "Largest output of one cell kept in the notebook; the rest goes to a file beside it."),
@@ -167,7 +176,7 @@ class Resolved:
     origin: str  # `argument`, the variable's name, the path of settings.ini, or `default`
     help: str
 
-# %% ../nbs/00_base/01_settings.ipynb #b4efde83
+# %% ../nbs/00_base/01_settings.ipynb #f696cf88
 def resolve(
     name: str,  # a name of `SETTINGS`
     value: Any = None,  # the argument given by the caller, if any
@@ -192,7 +201,7 @@ def resolve(
         raw, origin = row.default, "default"
     try:
         converted = row.type(raw)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise SettingsError(f"setting {name} = {raw!r} ({origin}): {error}", setting=name, value=raw) from error
     return Resolved(name, _place(converted, root) if row.place else converted, origin, row.help)
 

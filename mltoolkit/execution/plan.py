@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Plan', 'plan']
 
-# %% ../../nbs/03_execution/03_plan.ipynb #70c925af
+# %% ../../nbs/03_execution/03_plan.ipynb #742bcc75
 @dataclass
 class Plan:
     """Everything about a run that is known, and checked, before anything happens."""
@@ -50,7 +50,7 @@ class Plan:
     @property
     def stem(self) -> str:
         """The notebook's name without its ending."""
-        return re.split(r"[/\\]", self.source.split("?")[0])[-1].removesuffix(".ipynb") or "notebook"
+        return Path(re.split(r"[/\\]", self.source.split("?")[0])[-1]).stem or "notebook"
 
 # %% ../../nbs/03_execution/03_plan.ipynb #063a3e97
 def plan(

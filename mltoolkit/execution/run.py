@@ -307,28 +307,25 @@ def _marked(notebook: NotebookNode, status: Status) -> Iterator[None]:
     finally:
         notebook.cells = cells
 
-# %% ../../nbs/03_execution/04_run.ipynb #b0bbfcc0
+# %% ../../nbs/03_execution/04_run.ipynb #404680d5
 def _datasets(recording: Recording) -> list[DatasetUse]:
-    path = recording.folder / "datasets.jsonl"
-    used: dict[tuple[str, str, int], DatasetUse] = {}
-    if not path.exists():
-        return []
-    from mltoolkit.record import dataset
+    from mltoolkit.record import inputs
 
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    used: dict[tuple[str, str, int], DatasetUse] = {}
+    for entry in inputs.records(recording.folder):
         key = (entry["event"], entry["name"], entry["version"])
         if key in used:
             continue
         use = used[key] = DatasetUse(**{name: entry[name] for name in DatasetUse.model_fields if name in entry})
-        if entry["event"] != "read":
-            continue
-        use.changed = not dataset.check_unchanged(entry)
+        if use.event == "read":
+            from mltoolkit.record.dataset import check_unchanged
+
+            use.changed = not check_unchanged(entry)
         if use.changed:
             recording.run.warnings.append(f"dataset {use.name} version {use.version} changed while the run was reading it")
         if recording.store is not None:
             with _tolerated(recording.run, f"dataset {use.name} could not be logged to MLflow"):
-                recording.store.log_inputs(recording.run.run_id, [dataset.mlflow_input(entry)])
+                recording.store.log_inputs(recording.run.run_id, [inputs.mlflow_input(entry)])
     return list(used.values())
 
 # %% ../../nbs/03_execution/04_run.ipynb #e8f87620

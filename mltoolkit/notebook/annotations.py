@@ -135,7 +135,7 @@ def _operate(operation: type[ast.operator], left: Any, right: Any) -> Any:
         raise OverflowError
     return result
 
-# %% ../../nbs/01_notebook/01_annotations.ipynb #ac38cb08
+# %% ../../nbs/01_notebook/01_annotations.ipynb #57e160ca
 def _evaluate(node: ast.AST | None, aliases: Mapping[str, str]) -> Any:
     of = partial(_evaluate, aliases=aliases)
     match node:
@@ -148,7 +148,8 @@ def _evaluate(node: ast.AST | None, aliases: Mapping[str, str]) -> Any:
         case ast.Set(elts=elements):
             return {of(each) for each in elements}
         case ast.Dict(keys=keys, values=values):
-            return {of(key): of(value) for key, value in zip(keys, values, strict=True)}
+            if len(found := {of(key): of(value) for key, value in zip(keys, values, strict=True)}) == len(keys):
+                return found
         case ast.UnaryOp(op=operation, operand=operand):
             return _UNARY[type(operation)](of(operand))
         case ast.BinOp(left=left, op=operator_, right=right):

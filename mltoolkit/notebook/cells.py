@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pygments.lexer import Lexer  # type: ignore[import-untyped]
 
 # %% auto #0
-__all__ = ['LONG', 'Heading', 'Rendering', 'text', 'escape', 'code_html', 'markdown_html', 'bundle_html', 'outputs_html',
+__all__ = ['LONG', 'Heading', 'Rendering', 'text', 'escape', 'code_html', 'markdown_html', 'size', 'bundle_html', 'outputs_html',
            'output_html']
 
 # %% ../../nbs/01_notebook/02b_cells.ipynb #6d5a6fac
@@ -257,11 +257,16 @@ def _picture_html(
     )
     return uri and f'<img src="{uri}" alt="output of cell {page.cell}"{size}>'
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #aea815c7
+# %% ../../nbs/01_notebook/02b_cells.ipynb #f326bc29
 LONG = 40  # lines; a longer text scrolls in a box of its own
 
 
-def _size(count: int) -> str:
+def size(
+    count: Any,  # of bytes, or anything
+) -> str:
+    """Return a number of bytes as people say it; empty if it is none."""
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < float("inf"):
+        return ""
     for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= step:
             return f"{count / step:.1f} {unit}"
@@ -271,7 +276,7 @@ def _size(count: int) -> str:
 def _more(
     count: int,  # bytes left out
 ) -> str:
-    return f'<p class="note">… {_size(count)} more, in the .ipynb</p>' if count else ""
+    return f'<p class="note">… {size(count)} more, in the .ipynb</p>' if count else ""
 
 
 def _pre(
@@ -283,8 +288,8 @@ def _pre(
     long = ' tabindex="0"' if shown.count("\n") > LONG else ""
     return f'<pre class="{kind}{" scrolls" if long else ""}"{long}>{shown}</pre>{_more(left_out)}'
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #67147f2b
-_DRAWN_BY_STYLE_SHEET = ('class="sk-top-container"',)
+# %% ../../nbs/01_notebook/02b_cells.ipynb #980c47b6
+_DRAWN_BY_STYLE_SHEET = ('class="sk-text-repr-fallback"',)
 
 
 def _cut(
@@ -325,7 +330,7 @@ def _html(
 
 _INTERACTIVE = '<p class="note">The interactive part is not on this page, which runs no scripts; it is in the .ipynb.</p>'
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #4b820bdf
+# %% ../../nbs/01_notebook/02b_cells.ipynb #c04ed8a7
 _LIVE = re.compile(r"application/(?:vnd\.jupyter\.widget|vnd\.plotly|vnd\.vega|vnd\.bokeh|vnd\.holoviews|javascript)|text/javascript")
 
 
@@ -343,7 +348,9 @@ def bundle_html(
     if "text/html" in data and (shown := _html(data["text/html"], page)):
         return shown
     note = ""
-    if any(_LIVE.match(str(mime)) for mime in data) or sanitise.interactive(text(data.get("text/html"))):
+    source = text(data.get("text/html"))
+    drawn = any(mark in source for mark in _DRAWN_BY_STYLE_SHEET)
+    if any(_LIVE.match(str(mime)) for mime in data) or (sanitise.interactive(source) and not drawn):
         note = _INTERACTIVE
     elif "text/markdown" in data:
         return f'<div class="text">{markdown_html(text(data["text/markdown"]), page)}</div>'

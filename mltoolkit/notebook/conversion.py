@@ -22,19 +22,20 @@ from .annotations import spelled
 # %% auto #0
 __all__ = ['plain', 'jsonable', 'read_word', 'narrowest', 'convert']
 
-# %% ../../nbs/01_notebook/01_conversion.ipynb #d3f9ce70
+# %% ../../nbs/01_notebook/01_conversion.ipynb #01d779a5
 _ATOMS = (str, bool, int, float, bytes, datetime, date, time, timedelta, Decimal, NoneType)
 _DEPTH = 90  # Python's parser takes 200 brackets, and a date needs two
-_VOLUME = 20_000_000  # characters, plus 20 for each value
+_VOLUME = 5_000_000  # characters, plus 20 for each value
 
 
 def plain(
     value: Any,  # anything
+    volume: int = _VOLUME,  # how large it may be
 ) -> Any:  # the same in built-in types, dates, decimals and paths
     """Return `value` in types that can be written into a notebook.
 
-    Raises `ValueError` for a value of another kind, nested deeper than 90 levels, or larger than 20 MB."""
-    return _plain(value, 0, [_VOLUME])
+    Raises `ValueError` for a value of another kind, nested deeper than 90 levels, or larger than about 5 MB."""
+    return _plain(value, 0, [volume])
 
 
 def _plain(value: Any, depth: int, left: list[int]) -> Any:
@@ -54,7 +55,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
             return kind(of(each) for each in value)
     return value
 
-# %% ../../nbs/01_notebook/01_conversion.ipynb #8a99f2d2
+# %% ../../nbs/01_notebook/01_conversion.ipynb #0470ec91
 def _atom(value: Any) -> Any:
     """Return a single value in its own type, a container as it is."""
     if type(value) in _ATOMS or isinstance(value, list | tuple | dict | set | frozenset | range):
@@ -62,8 +63,10 @@ def _atom(value: Any) -> Any:
     if isinstance(value, Path):
         return Path(value)
     names = {each.__name__ for each in type(value).__mro__ if each.__module__.partition(".")[0] in ("numpy", "pandas")}
-    if "generic" in names and type(single := value.item()) in (bool, int, float, str, bytes) and "datetime64" not in names:
-        return single
+    if "generic" in names and "datetime64" not in names:
+        single = value.item()
+        if type(single) in (bool, int, float, str, bytes):
+            return single
     if "NaTType" in names or (names & {"Timestamp", "Timedelta"} and value.floor("us") != value):
         raise ValueError("is finer than a microsecond or no time at all, which a datetime cannot say")
     for kind, rebuild in _REBUILD.items():

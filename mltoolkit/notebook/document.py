@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['NotebookUpgraded', 'parse', 'read', 'is_remote', 'write_atomically', 'check_writable', 'dumps', 'write', 'tags',
-           'find_tagged']
+__all__ = ['NotebookUpgraded', 'parse', 'read', 'is_remote', 'write_atomically', 'check_writable', 'pieces', 'dumps', 'write',
+           'tags', 'find_tagged']
 
 # %% ../../nbs/01_notebook/00_document.ipynb #46e67043
 class NotebookUpgraded(UserWarning):
@@ -97,7 +97,7 @@ def _mend_ids(notebook: NotebookNode) -> None:
             cell["id"] = uuid4().hex[:8]
         seen.add(cell["id"])
 
-# %% ../../nbs/01_notebook/00_document.ipynb #d3e04731
+# %% ../../nbs/01_notebook/00_document.ipynb #b28e6e6c
 def read(
     path: str | Path,  # a file, or a URL that one of papermill's handlers reads
 ) -> NotebookNode:
@@ -120,7 +120,24 @@ def read(
         raise NotebookInvalid(f"{name} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}", path=name) from error
     except OSError as error:
         raise NotebookInvalid(f"cannot read {name}: {error.strerror}", path=name) from error
-    return parse(text, name)
+    return parse(text, name) if Path(name).suffix == ".ipynb" else _parse_plain(text, name)
+
+# %% ../../nbs/01_notebook/00_document.ipynb #acf1a153
+def _parse_plain(text: str, name: str) -> NotebookNode:
+    import jupytext
+    from jupytext.formats import NOTEBOOK_EXTENSIONS
+
+    extension = Path(name).suffix
+    if extension not in NOTEBOOK_EXTENSIONS:
+        return parse(text, name)  # an .ipynb by another name, or an error that says what it is
+    try:
+        notebook = jupytext.reads(text, extension)
+    except Exception as error:  # noqa: BLE001 (jupytext has no errors of its own)
+        raise NotebookInvalid(f"{name} cannot be read as a notebook in plain text: {error}", path=name) from error
+    language = notebook.metadata.get("jupytext", {}).get("main_language", "python")
+    if "kernelspec" not in notebook.metadata and language == "python":
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    return _validated(dict(notebook), name)
 
 # %% ../../nbs/01_notebook/00_document.ipynb #5534f80d
 def is_remote(
@@ -180,15 +197,33 @@ def check_writable(
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputRefused(f"the folder {target.parent} is read-only for this user", path=str(target))
 
-# %% ../../nbs/01_notebook/00_document.ipynb #966f25ac
+# %% ../../nbs/01_notebook/00_document.ipynb #3030cff3
+def pieces(
+    notebook: NotebookNode,  # format 4
+) -> Iterator[str]:
+    """Yield the notebook's JSON in Jupyter's own layout, one cell at a time; the last piece ends the last line."""
+    head, tail = _text(notebook, [], notebook.metadata).split('"cells": []', 1)
+    start, end = (len(part) for part in _text(notebook, [], {}).split('"cells": []', 1))
+    yield head + '"cells": ['
+    for index, cell in enumerate(notebook.cells):
+        alone = _text(notebook, [cell], {})  # {, "cells": [, the cell, ], and the rest
+        yield ("," if index else "") + alone[start + len('"cells": [') : len(alone) - end - len("\n ]")]
+    yield ("\n ]" if notebook.cells else "]") + tail + "\n"
+
+
+def _text(notebook: NotebookNode, cells: list[Any], metadata: Any) -> str:
+    from nbformat import from_dict
+    from nbformat.v4 import writes
+
+    frame = {"nbformat": notebook.nbformat, "nbformat_minor": notebook.nbformat_minor}
+    return cast(str, writes(from_dict({"cells": cells, "metadata": metadata, **frame})))
+
+
 def dumps(
     notebook: NotebookNode,  # format 4
 ) -> str:
-    """Return the notebook as JSON in Jupyter's own layout, ending in a line break."""
-    from nbformat.v4 import writes
-
-    text: str = writes(notebook)
-    return text if text.endswith("\n") else text + "\n"
+    """Return the notebook's JSON in Jupyter's own layout, ending in a line break."""
+    return "".join(pieces(notebook))
 
 
 def write(
@@ -196,7 +231,7 @@ def write(
     path: str | Path,  # the file; its folder must exist
 ) -> None:
     """Write the notebook to `path` in one step. Raises as `write_atomically` does."""
-    write_atomically(path, dumps(notebook))
+    write_atomically(path, pieces(notebook))
 
 # %% ../../nbs/01_notebook/00_document.ipynb #d0c67b9a
 def tags(

@@ -187,7 +187,7 @@ def read_cell(
     except RecursionError as error:
         raise NotebookInvalid(f"cell {cell} (from 0), tagged 'parameters', is nested too deeply", cell=cell) from error
 
-# %% ../../nbs/01_notebook/01_parameters.ipynb #f45083a7
+# %% ../../nbs/01_notebook/01_parameters.ipynb #52c74fed
 def _parameter(
     name: str,
     *,
@@ -224,7 +224,7 @@ def _parameter(
         return replace(found, annotation=kind, kind=spelled(kind), inferred=True)
     return _or_none(found, default, computed)
 
-
+# %% ../../nbs/01_notebook/01_parameters.ipynb #7bcee1a1
 def _or_none(found: Parameter, default: Any, computed: bool) -> Parameter:
     """`rate: float = None` is a common way to write `float | None`."""
     if computed or default is not None or found.annotation is Any or "None" in found.kind:
@@ -343,7 +343,7 @@ def _checked(contract: Contract, values: Mapping[str, Any], secrets: list[str]) 
         raise ParameterError(message, problems=problems)
     return checked
 
-# %% ../../nbs/01_notebook/01_parameters.ipynb #64e2a483
+# %% ../../nbs/01_notebook/01_parameters.ipynb #1a42b76e
 def check_name(
     name: Any,  # of a parameter
 ) -> str:
@@ -364,7 +364,7 @@ def _wrong_name(contract: Contract, name: Any) -> str:
 
 def _wrong_secret(contract: Contract, name: str, values: Mapping[str, Any], secrets: list[str]) -> str:
     if name in values and name in contract.secrets:
-        return f"parameter {name!r} is a secret; give it by --secret {name} or secrets={{...}}, where nothing records it"
+        return f"parameter {name!r} is a secret; give it by --secret {name} or secrets={{...}}, which nothing records"
     if name in values and name in secrets:
         return f"parameter {name!r} is given as a secret and as a plain value; give it once"
     return ""
@@ -379,7 +379,7 @@ def _missing(contract: Contract, name: str) -> str:
     way = f"--secret {name}" if parameter.secret else f"-p {name} VALUE"
     return f"parameter {name!r} ({parameter.wanted}) has no default and must be given, as in {way}"
 
-# %% ../../nbs/01_notebook/01_parameters.ipynb #60293a0f
+# %% ../../nbs/01_notebook/01_parameters.ipynb #3b27b74f
 def _wrong_value(contract: Contract, name: str, value: Any, reason: str) -> str:
     wanted = f" wants {contract.parameters[name].wanted}," if name in contract.parameters else ""
     return f"parameter {name!r}{wanted} got {_shown(value)}: {reason}"
@@ -389,7 +389,7 @@ def _shown(value: Any) -> str:
     """A value and its type; of what cannot be a parameter, only the type."""
     kind = type(value).__name__
     try:
-        return f"{_short(repr(plain(value)), 80)} ({kind})"
+        return f"{_short(repr(plain(value, 200_000)), 80)} ({kind})"
     except ValueError:
         return f"a value of type {kind}"
 

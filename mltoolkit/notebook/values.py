@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['load_yaml', 'load_base64', 'load_file', 'guess', 'from_text', 'literal', 'codify', 'inject', 'expand_path']
 
-# %% ../../nbs/01_notebook/02_values.ipynb #4e4563e1
+# %% ../../nbs/01_notebook/02_values.ipynb #fb90e458
 class _Loader(yaml.SafeLoader):
     """Plain values only, each key once."""
 
@@ -47,8 +47,11 @@ class _Loader(yaml.SafeLoader):
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value[:60]!r} occurs twice", problem_mark=key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused later, if it is no possible key
+            if (key.tag, key.value) in seen:
+                problem = f"the key {key.value[:60]!r} occurs twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
@@ -72,7 +75,7 @@ _Loader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 
-# %% ../../nbs/01_notebook/02_values.ipynb #d804e720
+# %% ../../nbs/01_notebook/02_values.ipynb #a6c9e198
 def _load(text: str, origin: str) -> Any:
     """Return what YAML or JSON text holds. No part of the text gets into an error, except a key."""
     if text.lstrip()[:1] in ("{", "["):
@@ -80,7 +83,7 @@ def _load(text: str, origin: str) -> Any:
             return _guarded(partial(json.loads, object_pairs_hook=_unique), text, origin)
     return _guarded(_load_yaml, text, origin)
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #e9c8b94c
 def _load_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
@@ -96,7 +99,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f"the key {twice[:60]!r} occurs twice")
     return found
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #112cc64c
 def _guarded(load: Callable[[str], Any], text: str, origin: str) -> Any:
     where = ""
     try:
@@ -117,7 +120,7 @@ def _guarded(load: Callable[[str], Any], text: str, origin: str) -> Any:
         reason, cause = (str(error) if "occurs twice" in str(error) else "a value does not fit its tag"), error
     raise ParameterError(f"{origin}{where}: {reason}", origin=origin) from cause
 
-# %% ../../nbs/01_notebook/02_values.ipynb #071f26fe
+# %% ../../nbs/01_notebook/02_values.ipynb #11775f57
 def load_yaml(
     text: str,  # YAML or JSON
     origin: str = "the YAML given",  # how errors call it
@@ -132,7 +135,7 @@ def load_yaml(
         )
     return data
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #a08f72b9
 def load_base64(
     text: str,  # YAML or JSON in UTF-8, in base 64
     origin: str = "the base64 given",  # how errors call it
@@ -144,7 +147,7 @@ def load_base64(
         raise ParameterError(f"{origin} is not UTF-8 text in base 64", origin=origin) from error
     return load_yaml(decoded, origin)
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #083ab2d5
 def load_file(
     path: str | Path,  # a file, or a URL that one of papermill's handlers reads
 ) -> dict[str, Any]:
@@ -194,7 +197,7 @@ def from_text(
     except ValueError:
         return text
 
-# %% ../../nbs/01_notebook/02_values.ipynb #a1a7578d
+# %% ../../nbs/01_notebook/02_values.ipynb #76eea0e4
 def _read(annotation: Any, text: str) -> Any:
     origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if origin is Annotated:
@@ -214,7 +217,7 @@ def _read(annotation: Any, text: str) -> Any:
         raise ValueError
     return _structure(text) if origin in (list, tuple, dict, set, frozenset) else read_word(origin, text)
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #a13a527e
 def _structure(text: str) -> Any:
     """Read a list or dict as JSON, as a Python literal, or as YAML, whichever it is first."""
     for load in (partial(json.loads, object_pairs_hook=_unique), _python, partial(_load, origin="")):
@@ -232,7 +235,7 @@ def _python(text: str) -> Any:
         raise ValueError  # 1,2 would be a list where EWR,JFK is none
     return plain(evaluate(node))
 
-# %% ../../nbs/01_notebook/02_values.ipynb #1f4d16b4
+# %% ../../nbs/01_notebook/02_values.ipynb #611e309a
 def literal(
     value: Any,  # a value that `plain` accepts
     *,
@@ -241,7 +244,7 @@ def literal(
     """Return Python source for `value`. Raises `ValueError` for what cannot be written."""
     return _literal(plain(value), '__import__("builtins").' if "float" in set(names) else "")
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #c6ad7a7f
 def _literal(value: Any, builtins: str = "") -> str:
     of = partial(_literal, builtins=builtins)
     match value:
@@ -273,7 +276,7 @@ def _literal(value: Any, builtins: str = "") -> str:
             return f'__import__("decimal").{value!r}'
     return repr(value)
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #02afdadf
 def _zone(zone: tzinfo) -> str:
     if isinstance(zone, ZoneInfo) and zone.key:
         return f'__import__("zoneinfo").ZoneInfo({_literal(zone.key)})'
@@ -344,7 +347,7 @@ def inject(
         result.cells.insert(place, cell)
     return result
 
-# %% ../../nbs/01_notebook/02_values.ipynb #da49ca76
+# %% ../../nbs/01_notebook/02_values.ipynb #809c611a
 def _foreign(values: Mapping[str, Any], kernel: str, language: str, comment: str) -> str:
     """Source in another language, from papermill's translators."""
     from papermill.exceptions import PapermillException
@@ -369,7 +372,7 @@ def _common(value: Any) -> Any:
             return value
     return jsonable(value)
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #a80827ea
 def _mended(translator: Any) -> Any:
     """In Julia and PowerShell, "$(...)" in a text runs it, and papermill leaves it as it is."""
     quote = {
@@ -380,7 +383,7 @@ def _mended(translator: Any) -> Any:
         return translator
     return type(translator.__name__, (translator,), {"translate_str": staticmethod(quote)})
 
-# %% ../../nbs/01_notebook/02_values.ipynb #8026caf1
+# %% ../../nbs/01_notebook/02_values.ipynb #0a9099aa
 _ESCAPE = re.compile(r"[/\\\x00-\x1f]|\.\.|^~|^[A-Za-z]:")
 
 
@@ -413,7 +416,7 @@ def expand_path(
             raise ParameterError(f"the path {template!r} would become {path!r}, which leaves its folder")
     return path
 
-
+# %% ../../nbs/01_notebook/02_values.ipynb #d60f7617
 def _field(template: str, name: str, spec: str, conversion: str | None, known: Mapping[str, Any]) -> str:
     if name not in known:
         raise ParameterError(f"the path {template!r} has a field {{{name}}}, which is no parameter; {nearest(name, known)}")

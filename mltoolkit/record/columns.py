@@ -130,22 +130,22 @@ def _register_pandas_types() -> None:
 
     pa.array(pd.Series(pd.period_range("2000", periods=1, freq="D")))
 
-# %% ../../nbs/02_record/00a_columns.ipynb #7b17ffff
+# %% ../../nbs/02_record/00a_columns.ipynb #8e8dfcb0
 def pack(
     table: pa.Table,  # columns of any type, each name once
 ) -> tuple[pa.Table, bytes]:  # a table Delta can hold, and the form that `unpack` needs
     """Convert a table without loss. Raises `DataError` naming the column and the reason if that cannot be."""
     _check_names(table.schema)
-    table = table.unify_dictionaries()
-    columns = []
+    unified, columns = [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
+            unified.append(column.unify_dictionaries())
             columns.append(pack_column(column))
         except (DataError, pa.ArrowException) as error:
             raise DataError(
                 f"column {name!r} ({column.type}) cannot be saved without loss: {error}", column=name
             ) from error
-    form = form_of(table)
+    form = form_of(pa.table(unified, schema=table.schema))
     try:
         likeness(form, table.num_columns)
     except (pa.ArrowException, TypeError, ValueError) as error:  # an extension type's own code may raise anything

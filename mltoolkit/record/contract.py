@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['EXAMPLES', 'failures', 'summary', 'check_contract']
 
-# %% ../../nbs/02_record/00c_contract.ipynb #a860ec99
+# %% ../../nbs/02_record/00c_contract.ipynb #1cbf3169
 EXAMPLES = 5  # rows shown for each failed check
 
 
@@ -28,7 +28,7 @@ def failures(
     for column, check, row, value in _cases(cases):
         rows = found.setdefault((column, check), {})
         if column:
-            rows[row] = {"row": row, "value": value}
+            rows[len(rows)] = {"row": row, "value": value}
         else:
             rows.setdefault(row, {}).update(value)
     return [
@@ -37,15 +37,15 @@ def failures(
             "check": check,
             "count": len(rows),
             "examples": [
-                {"row": row, "value": each} if not column else each
-                for row, each in list(rows.items())[:EXAMPLES]
-                if row is not None
+                each
+                for row, value in list(rows.items())[:EXAMPLES]
+                if (each := value if column else {"row": row, "value": value})["row"] is not None
             ],
         }
         for (column, check), rows in found.items()
     ]
 
-# %% ../../nbs/02_record/00c_contract.ipynb #e98c9c32
+# %% ../../nbs/02_record/00c_contract.ipynb #f37ee54f
 def _cases(cases: pd.DataFrame) -> Iterator[tuple[str, str, Any, Any]]:
     """Column (empty: the whole frame), check, row and value of each case, in plain Python types."""
     for context, column, check, value, row in zip(
@@ -56,8 +56,10 @@ def _cases(cases: pd.DataFrame) -> Iterator[tuple[str, str, Any, Any]]:
         if check in ("column_in_dataframe", "column_in_schema"):
             text = "is missing" if check == "column_in_dataframe" else "is not in the schema"
             yield str(value), text, None, None
-        elif context == "DataFrameSchema" and place is not None:
+        elif context == "DataFrameSchema":
             yield "", str(check), place, {str(column): _simple(value)}
+        elif place is None:  # a wrong type, or a check that raised: the value says which
+            yield str(column), f"{check}: {value}", None, None
         else:
             yield str(column), str(check), place, _simple(value)
 

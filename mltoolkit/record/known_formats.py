@@ -15,7 +15,7 @@ from functools import cached_property
 # %% auto #0
 __all__ = ['FORMATS', 'LONGEST_MATCH', 'SecretFormat', 'begins_word', 'Span', 'find_formats']
 
-# %% ../../nbs/02_record/03_known_formats.ipynb #490dbb43
+# %% ../../nbs/02_record/03_known_formats.ipynb #a4081495
 @dataclass(frozen=True)
 class SecretFormat:
     """A shape that says by itself that a text is a secret."""
@@ -27,7 +27,6 @@ class SecretFormat:
     chars: str = "[A-Za-z0-9_-]"  # what a body is made of, after its anchor
     most: int = 255  # characters of a body, after its anchor
     check: Callable[[str], bool] | None = None  # a last look at the body
-    word: bool = True  # without a `lead`, a match begins where a word begins
     unfinished: str = ""  # regular expression of a body that breaks off, where `chars` will not do
 
     @cached_property
@@ -187,19 +186,18 @@ _URLS = (
     ),
 )
 
-# %% ../../nbs/02_record/03_known_formats.ipynb #d6a64a58
+# %% ../../nbs/02_record/03_known_formats.ipynb #d77beca2
 _NEXT_LINE = r"""(?:\\+[nr]|[\s"',+>#|*]|-(?=-----END|[A-Za-z0-9+/]))++"""
-_HEADER = r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-_ARMOUR = r"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset):[^\n\\]{0,120})"
+_HEADER = r"BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+_ARMOUR = r"(?:(?:Proc-Type|DEK-Info): ?[A-Za-z0-9,-]{1,80}|(?:Version|Comment|Hash|Charset):[^\n\\]{0,120})"
 _LINES = rf"(?:{_NEXT_LINE}(?:{_ARMOUR}|[A-Za-z0-9+/=]{{16,}}+))++"
 _SHORT = rf"(?:{_NEXT_LINE}[A-Za-z0-9+/=]{{1,15}}+){{0,2}}"
-_END = "-----END [A-Z0-9 ]{0,40}-----"
+_END = "-----END [A-Z0-9 ]{0,40}(?=-----)"
 _CUT_LINES = rf"(?:{_NEXT_LINE}(?:[A-Za-z-]{{1,15}}+(?::[^\n\\]{{0,120}})?|[A-Za-z0-9+/=]{{1,15}}+)){{0,2}}"
-_CUT_END = r"(?:\\*|-{1,6}(?:END [A-Z0-9 ]{0,40}-{0,5}|E(?:ND?)?)?)"
+_CUT_END = r"(?:\\*|-{1,6}(?:END [A-Z0-9 ]{0,40}-{0,4}|E(?:ND?)?)?)"
 _PRIVATE_KEY = SecretFormat(
     "private-key", ("-----BEGIN ",), rf"{_HEADER}{_LINES}(?:{_SHORT}{_NEXT_LINE}{_END})?",
-    unfinished=rf"-----BEGIN [A-Z0-9 ]{{0,50}}-{{0,5}}|{_HEADER}(?:{_LINES})?{_CUT_LINES}(?:{_NEXT_LINE})?{_CUT_END}",
-    word=False,
+    lead="-----", unfinished=rf"BEGIN [A-Z0-9 ]{{0,50}}-{{0,5}}|{_HEADER}(?:{_LINES})?{_CUT_LINES}(?:{_NEXT_LINE})?{_CUT_END}",
 )
 
 FORMATS = (_PRIVATE_KEY, *_CODE, *_CLOUDS, *_MODELS, *_SERVICES, *_ASSIGNED, *_URLS, *_HEADERS)
@@ -216,7 +214,7 @@ def begins_word(
     """Say whether a word begins there, or goes on."""
     return at == 0 or text[at - 1] not in _WORD or _ESCAPE.search(text, max(0, at - 20), at) is not None
 
-# %% ../../nbs/02_record/03_known_formats.ipynb #11d5dbcf
+# %% ../../nbs/02_record/03_known_formats.ipynb #449e4b7b
 LONGEST_MATCH = 65_536  # characters, counted from the anchor
 
 
@@ -241,7 +239,7 @@ def find_formats(
     for anchor, rank, form in [search for search in _SEARCHES if search[0] in text]:
         at = text.find(anchor)
         while at >= 0:
-            if form.lead or not form.word or begins_word(text, at):
+            if form.lead or begins_word(text, at):
                 found = form.pattern.match(text, at, at + LONGEST_MATCH)
                 if found and (form.check is None or form.check(found[1])):
                     yield Span(found.start(1), found.end(1), rank, f"[redacted:{form.kind}]")

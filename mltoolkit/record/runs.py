@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
 # %% auto #0
-__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'load', 'find', 'RunRow', 'listing', 'repair']
+__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'load', 'find', 'RunRow', 'listing', 'search', 'repair']
 
 # %% ../../nbs/02_record/08_runs.ipynb #d3838b83
 MANIFEST = "manifest.json"
@@ -84,13 +84,13 @@ def _by_output(path: Path, folders: Any) -> Run:
             return run
     raise RunNotFound(f"no recorded run wrote {path}; `mltoolkit runs` lists the runs of this workspace", run=str(path))
 
-# %% ../../nbs/02_record/08_runs.ipynb #cdcb44eb
+# %% ../../nbs/02_record/08_runs.ipynb #da96bfd5
 def _tracked(root: Path, name: str) -> Run:
     """Look for the run in the tracking store, and read the manifest among its artifacts."""
     from mltoolkit.record import tracking
 
     store = tracking.client(root)
-    latest = _search(store, 1 if name == "latest" else 10_000)
+    latest = search(store, 1 if name == "latest" else 10_000)
     matching = [run for run in latest if name == "latest" or run.info.run_id.startswith(name)]
     if len(matching) != 1:
         found = f"{len(matching)} runs begin with" if matching else "no recorded run is called"
@@ -125,7 +125,7 @@ class RunRow:
     parent_run_id: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
-# %% ../../nbs/02_record/08_runs.ipynb #3b23b450
+# %% ../../nbs/02_record/08_runs.ipynb #9ec1f8f4
 def listing(
     *,
     limit: int = 20,  # how many, newest first
@@ -140,16 +140,20 @@ def listing(
     names = {each.experiment_id: each.name for each in store.search_experiments()}
     conditions = [f"tags.`mltoolkit.status` = '{Status(status).value}'"] if status else []
     conditions += [f"tags.`mltoolkit.project` = '{_quoted(project)}'"] if project else []
-    return [_row(run, names) for run in _search(store, limit, conditions, list(names))]
+    return [_row(run, names) for run in search(store, limit, conditions, list(names))]
 
 
 def _quoted(text: str) -> str:
     return text.replace("'", "")
 
-# %% ../../nbs/02_record/08_runs.ipynb #c44a9ff8
-def _search(
-    store: Any, limit: int, conditions: list[str] | None = None, experiments: list[str] | None = None
+# %% ../../nbs/02_record/08_runs.ipynb #b6cdfb82
+def search(
+    store: Any,  # an MLflow client
+    limit: int,  # how many
+    conditions: list[str] | None = None,  # in MLflow's language; default: every run of record
+    experiments: list[str] | None = None,  # ids; default: all
 ) -> list[TrackedRun]:
+    """Return the latest runs that meet every condition, page by page."""
     found: list[TrackedRun] = []
     condition = " and ".join(conditions or ["tags.`mltoolkit.status` != ''"])
     experiments = experiments or [each.experiment_id for each in store.search_experiments()]
@@ -183,7 +187,7 @@ def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:
         metrics=dict(run.data.metrics),
     )
 
-# %% ../../nbs/02_record/08_runs.ipynb #3ba64f77
+# %% ../../nbs/02_record/08_runs.ipynb #6b2fefcc
 def repair(
     *,
     start: str | Path | None = None,  # a path inside the workspace
@@ -195,7 +199,7 @@ def repair(
     store = tracking.client(root)
     condition = f"attributes.status = 'RUNNING' and tags.`mltoolkit.host` = '{_quoted(environment.host())}'"
     closed = []
-    for run in _search(store, 10_000, [condition]):
+    for run in search(store, 10_000, [condition]):
         tags = run.data.tags
         pid = int(tags.get("mltoolkit.pid", "0"))
         if pid and environment.process_start(pid) != tags.get("mltoolkit.pid_start"):

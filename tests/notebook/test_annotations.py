@@ -103,6 +103,7 @@ def test_evaluate_constants_of_modules() -> None:
         "(x := 1)",
         "[i for i in [1]]",
         "{[1]: 2}",
+        "{'a': 1, 'a': 2}",
         "{[]}",
         "1 / 0",
         "1 @ 2",
@@ -252,7 +253,7 @@ def test_a_secret_is_found_anywhere_in_a_type() -> None:
 
 
 ATOMS = st.sampled_from(
-    "int str x None ... 'a' 1 -1 Ge Field(ge=1) Interval(gt='a') Literal Annotated Optional Secret tuple dict list 1.5".split()
+    ["int", "str", "x", "None", "...", "'a'", "1", "-1", "Ge", "Field(ge=1)", "Interval(gt='a')", "Literal", "Annotated", "Optional", "Secret", "tuple", "dict", "list", "1.5"]
 )
 NESTED = st.recursive(
     ATOMS,

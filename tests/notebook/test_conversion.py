@@ -123,7 +123,7 @@ def test_plain_gives_builtin_types(value: Any, expected: Any) -> None:
     ids=repr,
 )
 def test_plain_refuses_what_source_cannot_say(value: Any) -> None:
-    with pytest.raises(ValueError, match="cannot be written|finer than a microsecond"):
+    with pytest.raises(ValueError, match=r"cannot be written|finer than a microsecond"):
         plain(value)
 
 
@@ -248,7 +248,7 @@ def test_read_word(kind: Any, text: str, expected: Any) -> None:
     ],
 )
 def test_read_word_refuses(kind: Any, text: str) -> None:
-    with pytest.raises(ValueError, match="^should be "):
+    with pytest.raises(ValueError, match=r"^should be "):
         read_word(kind, text)
 
 
@@ -391,7 +391,7 @@ def test_convert_refuses_what_would_lose_or_guess(declared: str, value: Any) -> 
     ],
 )
 def test_an_annotation_that_cannot_work_says_so(declared: str, value: Any) -> None:
-    with pytest.raises(ValueError, match="its annotation does not work|should be a valid|should be hashable"):
+    with pytest.raises(ValueError, match=r"its annotation does not work|should be a valid|should be hashable"):
         convert(read(declared), value)
 
 

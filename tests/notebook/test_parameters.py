@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -471,10 +472,8 @@ def test_no_text_breaks_the_contract(source: str, value: Any) -> None:
     json.dumps(found.json_schema(), allow_nan=False).encode()
     found._repr_html_()
     for name in found.parameters:
-        try:
+        with suppress(ParameterError):
             assert set(found.check({name: value})) == {name}
-        except ParameterError as error:
-            assert str(error).strip()
 
 
 @settings(database=None, deadline=None)

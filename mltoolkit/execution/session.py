@@ -65,7 +65,10 @@ class Stop:
         self._read.close()
         self._write.close()
 
-# %% ../../nbs/03_execution/00_session.ipynb #185e55ce
+# %% ../../nbs/03_execution/00_session.ipynb #f5a122a4
+_INSISTENCE = 4  # after so many signals the next one ends the process, whatever it is doing
+
+
 @contextlib.contextmanager
 def stop_on_signals(
     stop: Stop,  # asked by SIGINT and SIGTERM while the block runs
@@ -77,13 +80,22 @@ def stop_on_signals(
         yield stop
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def ask(number: int, frame: object) -> None:
+        stop.request(number)
+        if stop.requests >= _INSISTENCE:
+            restore()
+
     for number in before:
-        signal.signal(number, lambda number, frame: stop.request(number))
+        signal.signal(number, ask)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        restore()
 
 # %% ../../nbs/03_execution/00_session.ipynb #3195d220
 class Event(Enum):
@@ -105,7 +117,7 @@ class Usage:
     signal: int | None = None
     leftover: int = 0  # processes that had to be ended after the kernel
 
-# %% ../../nbs/03_execution/00_session.ipynb #dee7a0c6
+# %% ../../nbs/03_execution/00_session.ipynb #fbb7ea6d
 class KernelSession:
     """A running kernel and the connection to it.
 
@@ -124,8 +136,10 @@ class KernelSession:
         self.stop, self.start_timeout = stop, start_timeout
         self.folder = Path(tempfile.mkdtemp(prefix="mlt-"))
         self.reply: dict[str, Any] = {}
+        self.language_info: dict[str, Any] = {}
         self.usage = Usage()
         self._pidfd = -1
+        self._python, self._closed = False, False
         self._supervised = hasattr(os, "fork")
         self.manager: KernelManager
         self.client: BlockingKernelClient
@@ -160,7 +174,7 @@ class KernelSession:
 
     def ask(self, code: str, *, silent: bool = False) -> str:
         """Send code to be executed; return the request's id."""
-        request: str = self.client.execute(code, silent=silent, store_history=not silent, allow_stdin=False)
+        request: str = self.client.execute(code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False)
         return request
 
     def wait(
@@ -181,10 +195,11 @@ class KernelSession:
 
     def close(self, grace: float = 10.0) -> None:
         """End the kernel: politely first, then not. Never raises; safe to call twice."""
-        if self.folder.exists():
+        if not self._closed:
+            self._closed = True
             _close(self, grace)
 
-# %% ../../nbs/03_execution/00_session.ipynb #96f3f404
+# %% ../../nbs/03_execution/00_session.ipynb #3e709245
 def _manager(session: KernelSession) -> KernelManager:
     """A kernel manager whose command runs below the supervisor."""
     from jupyter_client.manager import KernelManager
@@ -206,11 +221,12 @@ def _manager(session: KernelSession) -> KernelManager:
             f"no kernel is called {session.kernel_name!r}; {nearest(session.kernel_name, known)}",
             kernel=session.kernel_name,
         ) from None
-    if python and session._supervised:
+    session._python = python
+    if python and session._supervised and len(str(session.folder)) < 90:  # a longer path is no address
         manager.transport, manager.ip = "ipc", str(session.folder / "k")
     return manager
 
-# %% ../../nbs/03_execution/00_session.ipynb #0d3b2128
+# %% ../../nbs/03_execution/00_session.ipynb #b65c14e7
 _READY = """
 def _mltoolkit_ready():
     import zmq
@@ -228,8 +244,7 @@ def _connected(session: KernelSession) -> BlockingKernelClient:
     client.context.rcvhwm = 0  # the default for its sockets: no limit, so nothing is dropped here either
     deadline = None if session.start_timeout is None else time.monotonic() + session.start_timeout
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
-    python = session.manager.transport == "ipc"
-    request = session.ask(_READY, silent=True) if python else client.kernel_info()
+    request = session.ask(_READY, silent=True) if session._python else client.kernel_info()
     waiting = _Waiting(session, request, lambda message: None, deadline, True, replies_only=True)
     _must_be_ready(session, waiting.run())
     client.iopub_channel.start()
@@ -240,6 +255,7 @@ def _connected(session: KernelSession) -> BlockingKernelClient:
         event = session.wait(request, lambda message: arrived.append(True), min(soon, deadline or soon))
         if event is not Event.deadline or (deadline and time.monotonic() > deadline):
             _must_be_ready(session, event)
+    session.language_info = session.reply.get("language_info", {})
     return client
 
 # %% ../../nbs/03_execution/00_session.ipynb #81e6921c
@@ -254,7 +270,7 @@ def _must_be_ready(session: KernelSession, event: Event) -> None:
     if event is Event.stop:
         raise Cancelled("stopped while the kernel started")
 
-# %% ../../nbs/03_execution/00_session.ipynb #a638abe7
+# %% ../../nbs/03_execution/00_session.ipynb #ba944563
 class _Waiting:
     """Waiting for the answer to one request."""
 
@@ -293,11 +309,17 @@ class _Waiting:
             if self.stoppable and self.session.stop.fileno() in ready:
                 return Event.stop
             if not self.session.alive():
-                self._receive()
+                self._drain()
                 return Event.done if self.replied and self.idle else Event.died
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 return Event.deadline
         return Event.done
+
+    def _drain(self) -> None:
+        """Take what a dead kernel had sent; it may still be on its way between the sockets."""
+        self._receive()
+        while self.iopub and self.iopub.socket.poll(50):
+            self._receive()
 
     def _patience(self) -> int:
         """How long to sleep, in ms: to the deadline; where a death cannot be seen, a tenth of a second."""
@@ -350,7 +372,7 @@ def _close(session: KernelSession, grace: float) -> None:
             session._pidfd = -1
         shutil.rmtree(session.folder, ignore_errors=True)
 
-# %% ../../nbs/03_execution/00_session.ipynb #904f557f
+# %% ../../nbs/03_execution/00_session.ipynb #4a346137
 def _gone(session: KernelSession, patience: float) -> bool:
     """Wait until the process has ended."""
     deadline = time.monotonic() + patience
@@ -359,7 +381,9 @@ def _gone(session: KernelSession, patience: float) -> bool:
         if left <= 0:
             return False
         if session._pidfd >= 0:
-            select.select([session._pidfd], [], [], left)
+            ending = select.poll()
+            ending.register(session._pidfd, select.POLLIN)
+            ending.poll(left * 1000)
         else:
             time.sleep(0.05)
     return True

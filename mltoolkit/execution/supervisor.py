@@ -128,15 +128,17 @@ def main() -> None:
 
     def stop(number: int, frame: object) -> None:
         nonlocal stopping
-        stopping = True
-        raise InterruptedError
+        if not stopping:  # once: a second one must not break into the sweep
+            stopping = True
+            raise InterruptedError
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    kernel = spawn(command)
+    kernel = 0
     signal.signal(signal.SIGINT, lambda number, frame: _pass_on(kernel, number))
     status: int | None = None
     try:
+        kernel = spawn(command)
         if os.getppid() != runner:  # the runner died before the parent-death signal was set
             raise InterruptedError
         while status is None:
@@ -154,6 +156,8 @@ def main() -> None:
 
 
 def _pass_on(kernel: int, number: int) -> None:
+    if not kernel:
+        return  # it is not there yet; group 0 would be this process's own
     try:  # noqa: SIM105 (importing contextlib costs more than all the rest here)
         os.killpg(kernel, number)
     except OSError:

@@ -27,7 +27,7 @@ __all__ = ['NotebookUpgraded', 'parse', 'read', 'is_remote', 'write_atomically',
 class NotebookUpgraded(UserWarning):
     """An older notebook format was converted in memory; the file is unchanged."""
 
-# %% ../../nbs/01_notebook/00_document.ipynb #994ff93e
+# %% ../../nbs/01_notebook/00_document.ipynb #7d762060
 def parse(
     text: str,  # JSON of a notebook
     name: str = "notebook",  # how errors call it
@@ -38,7 +38,7 @@ def parse(
     import nbformat
 
     try:
-        raw = json.loads(text)
+        raw = json.loads(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         if not text.strip():
             raise NotebookInvalid(f"{name} is empty; a notebook is a JSON document", path=name) from error
@@ -46,17 +46,20 @@ def parse(
         raise NotebookInvalid(f"{name} is not valid JSON: {error.msg} at {place}", path=name) from error
     except RecursionError as error:
         raise NotebookInvalid(f"{name} is nested too deeply to be a notebook", path=name) from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("nbformat"), int):
+    except ValueError as error:
+        raise NotebookInvalid(f"{name} has a number that is too long: {error}", path=name) from error
+    major, minor = (raw.get("nbformat"), raw.get("nbformat_minor", 0)) if isinstance(raw, dict) else (None, None)
+    if type(major) is not int or type(minor) is not int or major < 1:
         raise NotebookInvalid(f"{name} is JSON, but not a notebook: it has no 'nbformat' number", path=name)
-    major, minor = raw["nbformat"], raw.get("nbformat_minor", 0)
     if major > nbformat.current_nbformat:
-        raise NotebookInvalid(f"{name} has notebook format {major}, newer than {nbformat.current_nbformat}", path=name)
+        raise NotebookInvalid(f"{name} has notebook format {str(major)[:9]}, newer than {nbformat.current_nbformat}", path=name)
+    notebook = _validated(raw, name)
     if (major, minor) < (4, 5):
         message = f"{name} has notebook format {major}.{minor}; it is read as 4.5 (the file is unchanged)"
         warnings.warn(message, NotebookUpgraded, stacklevel=3)
-    return _validated(raw, name)
+    return notebook
 
-# %% ../../nbs/01_notebook/00_document.ipynb #53f5b86f
+# %% ../../nbs/01_notebook/00_document.ipynb #5a6ad07e
 def _validated(raw: dict[str, Any], name: str) -> NotebookNode:
     """Upgrade and validate, turning the schema library's pages into one line."""
     import nbformat
@@ -71,11 +74,34 @@ def _validated(raw: dict[str, Any], name: str) -> NotebookNode:
     except NotebookValidationError as error:
         lines = str(better_validation_error(error, raw["nbformat"], raw.get("nbformat_minor", 0))).splitlines()
         place = "/".join(str(part) for part in error.absolute_path) or "the top level"
-        raise NotebookInvalid(f"{name} is not a valid notebook: {lines[0]} (at {place})", path=name) from error
+        raise NotebookInvalid(f"{name} is not a valid notebook: {_short(lines[0])} (at {_short(place)})", path=name) from error
+    except RecursionError as error:
+        raise NotebookInvalid(f"{name} is nested too deeply to be a notebook", path=name) from error
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        kind = type(error).__name__
-        raise NotebookInvalid(f"{name} is not a valid notebook: {kind}: {error}", path=name) from error
+        what = f"{type(error).__name__}: {_short(str(error))}"
+        raise NotebookInvalid(f"{name} is not a valid notebook: {what} (at {_place(raw)})", path=name) from error
     return cast("NotebookNode", notebook)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:200]} … {line[-90:]}"
+
+
+def _place(raw: dict[str, Any]) -> str:
+    """The first cell whose shape the converters cannot take, which say nothing of it themselves."""
+    cells = raw.get("cells")
+    if not isinstance(cells, list):
+        return "cells"
+    for index, cell in enumerate(cells):
+        if not isinstance(cell, dict) or not isinstance(cell.get("metadata", {}), dict):
+            return f"cells/{index}"
+        if not isinstance(cell.get("outputs", []), list):
+            return f"cells/{index}/outputs"
+        for at, output in enumerate(cell.get("outputs", [])):
+            if not isinstance(output, dict) or not isinstance(output.get("data", {}), dict):
+                return f"cells/{index}/outputs/{at}"
+    return "the top level"
 
 # %% ../../nbs/01_notebook/00_document.ipynb #7e3d0cb1
 def _node(raw: dict[str, Any]) -> NotebookNode:
@@ -156,10 +182,10 @@ def _similar(path: Path) -> str:
         return f" (there is no folder {path.parent})"
     return f"; {nearest(path.name, siblings)}" if siblings else f" (no notebook in {path.parent.resolve().name}/)"
 
-# %% ../../nbs/01_notebook/00_document.ipynb #38659a01
+# %% ../../nbs/01_notebook/00_document.ipynb #8ebe7a6b
 def write_atomically(
     path: str | Path,  # the file; its folder must exist
-    content: str | bytes | Iterator[str],  # text is written as UTF-8, piece by piece if it comes so
+    content: str | bytes | Iterator[str],  # text is written as UTF-8 (lone surrogates as JSON has them: \ud800)
 ) -> None:
     """Replace the file at `path` in one step, or leave it as it was.
 
@@ -167,11 +193,11 @@ def write_atomically(
     (such as a full disk) with the previous file intact."""
     target = Path(path)
     check_writable(target)
-    aside = target.with_name(f".{target.name[:100]}.{uuid4().hex[:12]}.tmp")
+    aside = target.with_name(f".{target.name[:50]}.{uuid4().hex[:12]}.tmp")
     try:
         with aside.open("xb") as file:
             for piece in [content] if isinstance(content, str | bytes) else content:
-                file.write(piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogatepass"))
+                file.write(piece if isinstance(piece, bytes) else piece.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
@@ -182,7 +208,7 @@ def write_atomically(
             aside.unlink()
         raise
 
-# %% ../../nbs/01_notebook/00_document.ipynb #bec72773
+# %% ../../nbs/01_notebook/00_document.ipynb #7220bd9e
 def check_writable(
     path: str | Path,  # a file that is to be written
 ) -> None:
@@ -192,6 +218,8 @@ def check_writable(
         raise OutputRefused(f"{target} is a symbolic link; name the file itself, or remove the link", path=str(target))
     if target.is_dir():
         raise OutputRefused(f"{target} is a folder; name a file in it", path=str(target))
+    if target.exists() and not target.is_file():
+        raise OutputRefused(f"{target} is a device or a pipe, not a file; it would be replaced", path=str(target))
     if not target.parent.is_dir():
         raise OutputRefused(f"there is no folder {target.parent}; create it first", path=str(target))
     if not os.access(target.parent, os.W_OK | os.X_OK):

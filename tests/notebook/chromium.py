@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,9 @@ def browser() -> Iterator[Tab]:
         command = [str(PROGRAM), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            yield Tab(_address(process, Path(profile)))
+            tab = Tab(_address(process, Path(profile)))
+            with closing(tab.socket):
+                yield tab
         finally:
             process.terminate()
             try:

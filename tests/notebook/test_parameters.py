@@ -425,11 +425,13 @@ h: Path = Path("a")
 i: DataFrame = None
 j: set[list[int]] = None
 k: Annotated[int, MultipleOf(0)] = 1
+l: Annotated[str | None, Field(pattern="a+")] = None
 """
     schema = contract(notebook(source)).json_schema()
     json.dumps(schema, allow_nan=False).encode()
     assert schema["properties"]["b"]["default"] == ["2013-01-31"]
     assert schema["properties"]["i"] == {"default": None}
+    assert schema["properties"]["l"]["anyOf"] == [{"type": "string", "pattern": "a+"}, {"type": "null"}]
 
 
 def test_nothing_runs(tmp_path: Path) -> None:

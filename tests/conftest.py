@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,11 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel
 @pytest.fixture(scope="session")
 def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking store that MLflow has already migrated, which takes it ten seconds."""
-    from mltoolkit.record import tracking
-
     root = tmp_path_factory.mktemp("store")
     (root / "settings.ini").write_text("[mltoolkit]\n")
-    tracking.client(root)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))}
+    program = "from mltoolkit.record import tracking; tracking.client('.')"
+    subprocess.run([sys.executable, "-c", program], cwd=root, env=clean, check=True, capture_output=True)
     return root / ".mltoolkit" / "mlflow.db"
 
 
@@ -81,3 +84,31 @@ def write() -> Callable[..., Path]:
         return path
 
     return writing
+
+
+@pytest.fixture
+def kernelspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Installs a kernel for this test: `kernelspec("tiny", sys.executable, "kernel.py", "{connection_file}")`."""
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+
+    def install(name: str, *argv: str, language: str = "python", **more: Any) -> str:
+        folder = tmp_path / "jupyter" / "kernels" / name
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": language, **more}))
+        return name
+
+    return install
+
+
+@pytest.fixture
+def tiny(kernelspec: Callable[..., str]) -> str:
+    """The name of a kernel that starts in a tenth of a second; see tiny_ipykernel.py."""
+    return kernelspec("tiny", sys.executable, str(Path(__file__).with_name("tiny_ipykernel.py")), "{connection_file}")
+
+
+@pytest.fixture
+def mark() -> Iterator[Any]:
+    """Marks the processes that this test starts, to see whether they are gone; see processes.py."""
+    from processes import marked
+
+    yield from marked()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Order', 'Outcome', 'execute']
 
-# %% ../../nbs/03_execution/01_engine.ipynb #020c05a5
+# %% ../../nbs/03_execution/01_engine.ipynb #12104e85
 @dataclass
 class Order(Destination):
     """How a notebook is to be executed, and what becomes of its output."""
@@ -39,6 +39,7 @@ class Order(Destination):
     prepare: str = ""  # code executed before the first cell, unseen
     confide: str = ""  # code executed after the parameters, unseen: it sets the secrets
     checkpoint: Callable[[], None] | None = None  # writes the notebook so far; called now and then
+    meanwhile: Callable[[], None] = lambda: None  # called while the kernel starts, which takes it a second
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Outcome:
     skipped: int = 0
     warnings: list[str] = field(default_factory=list)  # what did not go as it should without ending it
 
-# %% ../../nbs/03_execution/01_engine.ipynb #bcc487a1
+# %% ../../nbs/03_execution/01_engine.ipynb #975a66d6
 def execute(
     notebook: NotebookNode,  # changed in place: outputs, execution counts, metadata
     order: Order,  # how
@@ -70,7 +71,9 @@ def execute(
     outcome, stopping = Outcome(), stop or Stop()
     _begin(notebook)
     deadline = None if order.timeout is None else time.monotonic() + order.timeout
-    session = KernelSession(order.kernel_name, cwd=order.cwd, env=order.env, stop=stopping, start_timeout=order.start_timeout)
+    session = KernelSession(
+        order.kernel_name, cwd=order.cwd, env=order.env, stop=stopping, start_timeout=order.start_timeout, meanwhile=order.meanwhile
+    )  # fmt: skip
     try:
         with stop_on_signals(stopping), session:
             _loop(notebook, order, session, deadline, outcome)
@@ -92,7 +95,7 @@ def execute(
     _end(notebook, outcome)
     return outcome
 
-# %% ../../nbs/03_execution/01_engine.ipynb #29aa0484
+# %% ../../nbs/03_execution/01_engine.ipynb #3480ec96
 def _loop(
     notebook: NotebookNode, order: Order, session: KernelSession, deadline: float | None, outcome: Outcome
 ) -> None:
@@ -117,13 +120,16 @@ def _loop(
         _run_cell(reception, index, order, session, deadline, outcome, last=index == runnable[-1])
         if outcome.status is not Status.running:
             break
-        if order.checkpoint and time.monotonic() - saved > 5:
+        if order.checkpoint and time.monotonic() - saved > _CHECKPOINT:
             began = time.monotonic()
             order.checkpoint()
             saved = time.monotonic() + 20 * (time.monotonic() - began)  # at most a twentieth of the time
     else:
         outcome.status = Status.succeeded
     reception.set_widgets_metadata()
+
+
+_CHECKPOINT = 5.0  # seconds from one writing of the notebook so far to the next, at least
 
 
 def _is_runnable(cell: NotebookNode) -> bool:

@@ -61,7 +61,7 @@ class Recording:
         """Write the manifest as it is now."""
         document.write_atomically(self.folder / runs.MANIFEST, self.redactor.text(self.run.to_json()))
 
-# %% ../../nbs/03_execution/04_run.ipynb #8a595233
+# %% ../../nbs/03_execution/04_run.ipynb #fe7f97ee
 def open_recording(
     plan: Plan,
     *,
@@ -86,7 +86,8 @@ def open_recording(
         run.status, run.exit_code = Status.failed, Status.failed.exit_code
         run.failure = Failure(message=f"the folder of the run cannot be written: {error}")
         if track:
-            _close_tracked(recording)
+            with contextlib.suppress(TrackingError):
+                _close_tracked(recording)
         run.raise_for_status()
     return recording
 
@@ -145,7 +146,7 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         cells=Cells(total=sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in plan.notebook.cells)),
     )
 
-# %% ../../nbs/03_execution/04_run.ipynb #81740183
+# %% ../../nbs/03_execution/04_run.ipynb #5d02c891
 def _open_tracked(recording: Recording, state: environment.Git | None, parent: str | None) -> None:
     """Open the MLflow run; its id becomes the run's."""
     from mltoolkit.record import tracking
@@ -165,7 +166,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, parent: s
     run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
     began = run.started_at.timestamp()
     run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, shown, began)
-    run.tracking_uri = environment._without_credentials(uri)
+    run.tracking_uri = environment.without_credentials(uri)
 
 # %% ../../nbs/03_execution/04_run.ipynb #a507acb8
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
@@ -197,7 +198,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
         }
     return variables
 
-# %% ../../nbs/03_execution/04_run.ipynb #30b6433c
+# %% ../../nbs/03_execution/04_run.ipynb #2472465f
 _PREPARE = """try:
     __import__("mltoolkit.record.joining", fromlist=["prepare_kernel"]).prepare_kernel({seed!r})
 except ImportError:
@@ -232,11 +233,20 @@ def order(
         confide=_confide(plan),
         redactor=recording.redactor,
         checkpoint=lambda: recording.keep(plan.notebook),
+        meanwhile=lambda: _get_ready(plan.language),
         **plan.limits,
     )
     if watch:
         made.watch = watch
     return made
+
+
+def _get_ready(language: str) -> None:
+    """Import what is needed after the last cell, by rendering an empty page."""
+    from mltoolkit.notebook.page import render
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    render(new_notebook(cells=[new_code_cell("1")], metadata={"language_info": {"name": language}}), title="")
 
 # %% ../../nbs/03_execution/04_run.ipynb #7877a7fe
 def conclude(
@@ -269,7 +279,7 @@ def conclude(
         _close_tracked(recording)
     return run
 
-# %% ../../nbs/03_execution/04_run.ipynb #6eda6250
+# %% ../../nbs/03_execution/04_run.ipynb #298e9ebb
 @contextlib.contextmanager
 def _tolerated(run: Run, what: str) -> Iterator[None]:
     """Note a failure in the manifest instead of losing the rest of the record over it."""
@@ -290,7 +300,7 @@ def _publish(recording: Recording, notebook: NotebookNode) -> None:
             (recording.folder / runs.JOURNAL).unlink(missing_ok=True)
         with _tolerated(run, f"the output {plan.output} could not be written"):
             if plan.output is not None:
-                _deliver(shown, plan.output)
+                _deliver(shown, plan.output, recording.target if len(run.warnings) == before else None)
     if len(run.warnings) > before and run.status is Status.succeeded:
         run.status, run.exit_code = Status.failed, Status.failed.exit_code
         run.failure = Failure(message=run.warnings[before])
@@ -302,12 +312,18 @@ def _publish(recording: Recording, notebook: NotebookNode) -> None:
         document.write_atomically(page, recording.redactor.text(render(notebook, title=plan.stem, facts=facts)))
         run.html = str(page)
 
-# %% ../../nbs/03_execution/04_run.ipynb #d6bae926
-def _deliver(notebook: NotebookNode, output: str) -> None:
+# %% ../../nbs/03_execution/04_run.ipynb #c8d2259b
+def _deliver(
+    notebook: NotebookNode,
+    output: str,  # path or URL
+    written: Path | None,  # a file that holds the notebook already
+) -> None:
     if document.is_remote(output):
         from papermill.iorw import write_ipynb
 
         write_ipynb(notebook, output)
+    elif written:
+        document.write_atomically(output, written.read_bytes())
     else:
         document.write(notebook, output)
 

@@ -147,6 +147,7 @@ def main() -> None:
     except (InterruptedError, ChildProcessError):
         pass
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    stopping = stopping or status is None
     leftover, seen = sweep(kernel)
     status = seen if status is None else status
     report(path, status, leftover)

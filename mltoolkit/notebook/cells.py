@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ['LONG', 'Heading', 'Rendering', 'text', 'escape', 'code_html', 'markdown_html', 'size', 'bundle_html', 'outputs_html',
            'output_html']
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #6d5a6fac
+# %% ../../nbs/01_notebook/02b_cells.ipynb #7445af11
 class Heading(NamedTuple):
     """A heading of the notebook's text."""
 
@@ -41,7 +41,7 @@ class Rendering:
 
     limit: int = 1_000_000  # bytes of an output to show
     language: str = "python"  # as Pygments calls it
-    allowance: int = 1_000_000  # characters of code and markdown still to be treated well
+    allowance: int = 600_000  # characters of code still to be coloured; one of markdown counts as three
     headings: list[Heading] = field(default_factory=list)
     anchors: Counter[str] = field(default_factory=Counter)
     cell: int = 0  # the number of the cell at hand, from 1
@@ -52,9 +52,9 @@ class Rendering:
         """The parser of markdown, which files headings here."""
         return _parser(self)
 
-    def afford(self, text: str) -> bool:
-        """Tell whether `text` can still be treated well, and take it off the allowance."""
-        self.allowance -= len(text)
+    def afford(self, cost: int) -> bool:
+        """Tell whether something can still be treated well, and take its cost off the allowance."""
+        self.allowance -= cost
         return self.allowance >= 0
 
 # %% ../../nbs/01_notebook/02b_cells.ipynb #fe690de2
@@ -79,7 +79,7 @@ def escape(
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #0f5b5021
+# %% ../../nbs/01_notebook/02b_cells.ipynb #e414c7c4
 @lru_cache(maxsize=32)
 def _lexer(
     language: str,  # a name that Pygments may know
@@ -103,7 +103,7 @@ def code_html(
     from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 
     lexer = _lexer((language or page.language).lower()[:40])
-    if lexer is None or not page.afford(source):
+    if lexer is None or not page.afford(len(source)):
         return escape(source)
     parts: list[str] = []
     for kind, value in lexer.get_tokens(source):
@@ -187,7 +187,7 @@ def _parser(
     plugins = ("table", "strikethrough", "task_lists", "footnotes", "math")
     return mistune.create_markdown(renderer=renderer, plugins=plugins)
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #29c86450
+# %% ../../nbs/01_notebook/02b_cells.ipynb #c4c9c9c2
 _INLINE_PICTURE = re.compile(r"data:image/[a-z0-9.+-]{2,20};base64,[A-Za-z0-9+/=]{200,}")
 
 
@@ -205,7 +205,7 @@ def markdown_html(
         return f"attachment:{name}"
 
     source = _INLINE_PICTURE.sub(taken, text(source))
-    if len(source) > page.limit or not page.afford(source):
+    if len(source) > page.limit or not page.afford(3 * len(source)):
         return _pre(*terminal.terminal_html(source, page.limit))
     rendered = page.markdown(source)
     return sanitise.sanitise(rendered if isinstance(rendered, str) else "")

@@ -117,12 +117,14 @@ def _style(
             kept.append(f"{name}:{words}")
     return ";".join(kept)
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #ee9dec22
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #e7cc6d45
 def _take_out(
     markup: str,  # HTML
     tag: str,  # an element of which the content is raw text
 ) -> tuple[str, list[str]]:  # the rest, and what was between the tags
     """Take the elements called `tag` out of `markup`."""
+    if f"<{tag}" not in markup.lower():
+        return markup, []
     opening, closing = (re.compile(rf"<{slash}{tag}(?![a-z0-9-])[^<>]*>", re.IGNORECASE) for slash in ("", "/"))
     rest, contents, position = [], [], 0
     while start := opening.search(markup, position):
@@ -134,7 +136,7 @@ def _take_out(
         position = end.end()
     return "".join([*rest, markup[position:]]), contents
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #a2b75573
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #55cee790
 _STYLER_ID = re.compile(r'\bid="(T_[\w-]{1,80})"')
 
 
@@ -151,6 +153,8 @@ def _inline_rules(
             if re.fullmatch(r"#T_[\w-]{1,80}", selector.strip()):
                 name = selector.strip()[1:]
                 rules[name] = (rules.get(name, "") + declarations + ";")[:600]
+    if not rules:
+        return markup
     return _STYLER_ID.sub(
         lambda match: f'{match[0]} style="{html.escape(rules[match[1]])}"' if match[1] in rules else match[0],
         markup,
@@ -167,21 +171,20 @@ def static(
     markup, sheets = _take_out(markup, "style")
     return _inline_rules(markup, sheets)
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #8c06f1ef
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #331b7e35
 MAX_DEPTH = 200
 _DRAWING = re.compile(r"<(/?)(?:svg|math)(?![a-z0-9-])", re.IGNORECASE)
 _CLOSE_THEMSELVES = "area|base|br|col|dd|dt|embed|hr|img|input|li|link|meta|source|tbody|td|tfoot|th|thead|tr|wbr"
-_NESTING = re.compile(rf"<(/?)(?!(?:{_CLOSE_THEMSELVES})(?![a-z0-9-]))([a-z][a-z0-9-]{{0,20}})", re.IGNORECASE)
+_NESTING = re.compile(rf"<(/?)(?!(?:{_CLOSE_THEMSELVES})(?![a-z0-9-]))([a-z][a-z0-9-]{{0,20}})")
 _INLINE = _words("a abbr b big cite code del dfn em font i ins kbd mark nobr q s samp small span strike strong sub sup tt u var")
 
 
 def _too_deep(
-    markup: str,  # HTML without drawings
+    markup: str,  # HTML without drawings, in lower case
 ) -> bool:
     """Tell whether more elements are open at once than any readable output has."""
     nested: list[str] = []
     for closing, name in _NESTING.findall(markup):
-        name = name.lower()
         top = nested[-1] if nested else ""
         if closing:
             if top == "p" != name and name not in _INLINE:
@@ -194,15 +197,15 @@ def _too_deep(
                 return True
     return False
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #0a413796
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #e1abc9ed
 _ATTRIBUTE = r"""[\s/]*+[^\s/>][^\s/>=]*+(?>\s*+=\s*+(?>"[^"]*+"|'[^']*+'|[^\s>]*+))?+"""
 _FEW_ATTRIBUTES = re.compile(
-    rf"(?>[^<]++|<[a-z][^\s/>]*+(?>{_ATTRIBUTE}){{0,50}}+[\s/]*+(?:>|\Z)|<(?![a-z]))*+", re.IGNORECASE
+    rf"(?>[^<]++|<[a-z][^\s/>]*+(?>{_ATTRIBUTE}){{0,50}}+[\s/]*+(?:>|\Z)|<(?![a-z]))*+"
 )
 
 
 def _too_many_attributes(
-    markup: str,  # HTML
+    markup: str,  # HTML, in lower case
 ) -> bool:
     """Tell whether any element has more than 50 attributes."""
     match = _FEW_ATTRIBUTES.match(markup)
@@ -223,7 +226,7 @@ def _cleaner() -> nh3.Cleaner:
         strip_comments=True,
     )
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #205c9bc1
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #ab255d06
 def sanitise(
     markup: str,  # HTML from anywhere: an output, rendered markdown
 ) -> str:  # HTML that can be put into a page; empty if nothing may stay
@@ -233,26 +236,28 @@ def sanitise(
     markup = markup.encode("utf-8", "replace").decode()
     if "<" not in markup:
         return html.escape(html.unescape(markup), quote=False)
-    markup = _DRAWING.sub(r"<\1drawing", static(markup))
-    if _too_deep(markup) or _too_many_attributes(markup):
+    markup = static(markup)
+    lower = markup.lower()
+    if "<svg" in lower or "<math" in lower:
+        markup = _DRAWING.sub(r"<\1drawing", markup)
+        lower = markup.lower()
+    if _too_deep(lower) or _too_many_attributes(lower):
         return ""
     return _cleaner().clean(markup)
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #8eb54a2e
-_INTERACTIVE = re.compile(
-    r"<(?:script|iframe|object|embed|applet|audio|video|canvas|form|input|button|select|textarea)\b", re.IGNORECASE
-)
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #6687363c
+_INTERACTIVE = re.compile(r"<(?:script|iframe|object|embed|applet|audio|video|canvas|form|input|button|select|textarea)\b")
 
 
 def interactive(
     markup: str,  # HTML, not yet sanitised
 ) -> bool:
     """Tell whether `markup` has a part that needs more than a page that runs nothing can give."""
-    return _INTERACTIVE.search(markup) is not None
+    return _INTERACTIVE.search(markup.lower()) is not None
 
-# %% ../../nbs/01_notebook/02_sanitise.ipynb #bdc16545
+# %% ../../nbs/01_notebook/02_sanitise.ipynb #caf05f5b
 def is_visible(
     markup: str,  # sanitised HTML
 ) -> bool:
     """Tell whether `markup` shows a reader any text, picture or bar."""
-    return bool(re.search(r"<(?:img|progress|hr)\b", markup)) or bool(re.sub(r"<[^>]*>", "", markup).strip())
+    return re.search(r"(?:\A|>)\s*[^<\s]|<(?:img|progress|hr)\b", markup) is not None

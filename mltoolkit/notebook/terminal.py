@@ -16,7 +16,7 @@ from typing import NamedTuple
 # %% auto #0
 __all__ = ['text_of', 'terminal_html']
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #703b9b7d
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #d81db6a1
 _PIECE = re.compile(
     r"""(?:\x1b\[|\x9b)(?P<colour>[0-9;:]*)m
     | (?:\x1b\[|\x9b)(?P<erase>[0-2]?)K
@@ -28,6 +28,8 @@ _PIECE = re.compile(
     | (?P<text>[^\x1b\x9b\x90\x98\x9d-\x9f\r\x08]+)""",
     re.VERBOSE,
 )
+_COLOUR = re.compile(r"(?:\x1b\[|\x9b)([0-9;:]*)m")
+_ESCAPE = re.compile(r"[\x1b\x9b\x90\x98\x9d-\x9f]")
 _CONTROL = re.compile(r"[\x1b\x9b\x90\x98\x9d-\x9f\r\x08]")
 _REST = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -150,13 +152,26 @@ def _written(
     pairs = groupby(zip(styles, letters, strict=True), itemgetter(0))
     return [(look, "".join(letter for _, letter in pair)) for look, pair in pairs], style
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #63071d59
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #156830c8
 def _coloured(
     line: str,  # one line without returns, steps back and erasures
     style: _Style,  # how text looks at its start
 ) -> tuple[_Runs, _Style]:  # its stretches, and how text looks after it
     """Split a line by its colours."""
     runs: _Runs = []
+    first, *changes = _COLOUR.split(line)
+    if len(changes) // 2 == len(_ESCAPE.findall(line)):
+        # Nothing but colours, which is the usual case and ten times as many pieces as there are lines.
+        runs.append((style, first))
+        known: dict[tuple[int, str], _Style] = {}  # by identity: hashing a style takes longer than all the rest
+        for parameters, text in zip(changes[::2], changes[1::2], strict=True):
+            change = (id(style), parameters)
+            if change not in known:
+                known[change] = _change(style, parameters[:400])
+            style = known[change]
+            if text:
+                runs.append((style, text))
+        return runs, style
     for piece in _PIECE.finditer(line):
         if piece.lastgroup == "text":
             runs.append((style, piece[0]))
@@ -182,18 +197,22 @@ def _line(
         line = line[-2_000_000:]
     return _written(line, style)
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #357e75ea
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #bae30bb7
+def _unix(terminal: str) -> str:
+    return re.sub(r"(?<!\r)\r+\n", "\n", terminal) if "\r" in terminal else terminal
+
+
 def text_of(
     terminal: str,  # text that was written for a terminal
 ) -> str:  # lines of plain text: no control character but tab and newline
     """Return what a terminal would show, safe to print on one."""
-    terminal = re.sub(r"(?<!\r)\r+\n", "\n", terminal)
+    terminal = _unix(terminal)
     if _CONTROL.search(terminal):
         lines = ("".join(text for _, text in _line(line, _PLAIN)[0]) for line in terminal.split("\n"))
         terminal = "\n".join(lines)
     return _REST.sub("", terminal)
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #e6982572
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #643fd4ab
 @lru_cache(maxsize=4096)
 def _classes(
     style: _Style,  # how a stretch of text looks
@@ -211,28 +230,31 @@ def _markup(
     runs: _Runs,  # stretches of text with their styles
 ) -> str:
     parts = []
+    tags: dict[int, tuple[str, str]] = {}
     for style, text in runs:
-        escaped = html.escape(_REST.sub("", text), quote=False)
-        parts.append(escaped if style == _PLAIN else f'<span class="{_classes(style)}">{escaped}</span>')
-    return "".join(parts)
+        if id(style) not in tags:
+            tags[id(style)] = ("", "") if style == _PLAIN else (f'<span class="{_classes(style)}">', "</span>")
+        before, after = tags[id(style)]
+        parts.append(f"{before}{html.escape(text, quote=False)}{after}")
+    return _REST.sub("", "".join(parts))
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #b6cf08f6
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #370f8bca
 def terminal_html(
     terminal: str,  # text that was written for a terminal
     limit: int | None = None,  # bytes to show; None for all
 ) -> tuple[str, int]:  # HTML to put into a `<pre>`, and how many bytes of `terminal` it leaves out
     """Return what a terminal would show, with its colours as classes."""
-    terminal = re.sub(r"(?<!\r)\r+\n", "\n", terminal)
+    terminal = _unix(terminal)
     if limit is None:
         limit = 8 * len(terminal) + 8
     if not _CONTROL.search(terminal):
         shown = _head(terminal, limit)
         return html.escape(_REST.sub("", shown), quote=False), _bytes(terminal) - _bytes(shown)
     parts: list[str] = []
-    style, position, left = _PLAIN, 0, limit
+    style, position, left, block = _PLAIN, 0, limit, -1
     while position <= len(terminal) and left > 0:
-        end = terminal.find("\n", position)
-        end = len(terminal) if end < 0 else end
+        block = block if position <= block else _block_end(terminal, position)
+        end = block
         if end - position > 2 * left and not _OVERWRITTEN.search(terminal, position, end):
             end = position + 2 * left
         runs, style = _line(terminal[position:end], style)
@@ -245,7 +267,22 @@ def terminal_html(
         position = end + 1 if terminal[end : end + 1] in ("\n", "") else end
     return "\n".join(parts), _bytes(terminal[position:]) + max(0, -left - 1)
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #7e0c562a
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #d7783b51
+def _block_end(
+    terminal: str,  # text that was written for a terminal
+    position: int,  # where a line begins
+) -> int:
+    """Return the end of the line, or of as many lines as have nothing written over, which is faster."""
+    over = _OVERWRITTEN.search(terminal, position)
+    if over is None:
+        return len(terminal)
+    before = terminal.rfind("\n", position, over.start())
+    if before >= 0:
+        return before
+    end = terminal.find("\n", over.start())
+    return len(terminal) if end < 0 else end
+
+
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 

@@ -70,7 +70,7 @@ def pack_column(
     except pa.ArrowInvalid:
         return values.cast(stored_type(kind, integers=True))
 
-# %% ../../nbs/02_record/00a_columns.ipynb #e49696d0
+# %% ../../nbs/02_record/00a_columns.ipynb #656bcd3e
 FORM_LIMIT = 16_000_000  # bytes of a form; categories beyond this belong into a text column
 
 
@@ -80,8 +80,8 @@ def form_of(
     """Write down what `unpack` needs to restore the types of a table. Raises `DataError` if it is too large."""
     fields, columns, types = list(table.schema), [], {}
     for i, column in enumerate(table.columns):
-        empty = column.chunk(0).slice(0, 0) if column.num_chunks else pa.nulls(0, column.type)
-        if _is_extension_dictionary(column.type):
+        empty = _without_rows(column)
+        if kinds.is_dictionary(column.type) and isinstance(column.type.value_type, pa.BaseExtensionType):
             types[str(i)] = pa.nulls(0, column.type.value_type)
             empty = pa.DictionaryArray.from_arrays(empty.indices, empty.dictionary.storage, ordered=column.type.ordered)
             fields[i] = fields[i].with_type(empty.type)
@@ -99,8 +99,14 @@ def form_of(
     return form
 
 
-def _is_extension_dictionary(kind: pa.DataType) -> bool:
-    return kinds.is_dictionary(kind) and isinstance(kind.value_type, pa.BaseExtensionType)
+def _without_rows(column: pa.ChunkedArray) -> pa.Array:
+    """The type of a column and its categories; the same bytes for every layout of its rows."""
+    if not column.num_chunks or "dictionary<" not in str(column.type):
+        return pa.nulls(0, column.type)
+    if kinds.is_dictionary(column.type):
+        no_codes = pa.nulls(0, column.type.index_type)
+        return pa.DictionaryArray.from_arrays(no_codes, column.chunk(0).dictionary, ordered=column.type.ordered)
+    return column.chunk(0).slice(0, 0)
 
 # %% ../../nbs/02_record/00a_columns.ipynb #1249fecf
 def likeness(
@@ -230,7 +236,7 @@ def _restore_list(
     sizes = pa.array(np.diff(bounds), offsets.type)
     return type(like).from_arrays(offsets.slice(0, len(array)), sizes, values, type=kind, mask=mask)
 
-# %% ../../nbs/02_record/00a_columns.ipynb #3e5f3e8b
+# %% ../../nbs/02_record/00a_columns.ipynb #2faae4f1
 def unpack(
     stored: pa.Table,  # as `pack` made it, however it was kept since
     form: bytes,  # as `pack` made it
@@ -242,7 +248,7 @@ def unpack(
         try:
             chunks = [_restore(chunk, original.chunk(0)) for chunk in column.chunks]
             columns.append(pa.chunked_array(chunks, original.type))
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, AttributeError, LookupError, TypeError, ValueError) as error:  # not what was packed
             raise DataError(
                 f"column {name!r} ({original.type}) cannot be given back as it was: {error}", column=name
             ) from error

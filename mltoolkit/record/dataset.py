@@ -77,7 +77,7 @@ class Dataset:
 class DatasetExpired(UserWarning):
     """A dataset is loaded after the date until which it may be used."""
 
-# %% ../../nbs/02_record/01_dataset.ipynb #c18bf370
+# %% ../../nbs/02_record/01_dataset.ipynb #904aa6cf
 def _find(
     name: str,
     version: int | None,  # None: the latest
@@ -95,7 +95,8 @@ def _find(
     if version is None:
         version, commit = latest
         return _dataset(place, version, commit), commit
-    found = read_commit(place, version) if isinstance(version, int) and 0 < version <= latest[0] else None
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    found = read_commit(place, version) if is_number and 0 < version <= latest[0] else None
     if found is None:
         known = [str(number) for number in range(1, latest[0] + 1) if read_commit(place, number)]
         raise DatasetNotFound(
@@ -216,7 +217,7 @@ def check_unchanged(
         return False
     return True
 
-# %% ../../nbs/02_record/01_dataset.ipynb #4a35867f
+# %% ../../nbs/02_record/01_dataset.ipynb #8e8c855e
 def _write(
     place: str,
     table: pa.Table,  # as given
@@ -234,8 +235,9 @@ def _write(
         [info] = files.get_file_info([commit["file"]])
         commit["size_bytes"] = info.size
         restored = _verified(place, commit)
-        if not restored.schema.equals(table.schema):
-            raise DataError(f"the types do not come back: {_first_difference(table.schema, restored.schema)}")
+        for before, after in zip(table.schema, restored.schema, strict=True):
+            if before != after:
+                raise DataError(f"column {before.name!r} was {before.type} and comes back as {after.type}")
     except BaseException as error:
         _discard(place, commit["file"])
         if isinstance(error, OSError):
@@ -247,13 +249,6 @@ def _discard(place: str, file: str) -> None:
     """Delete a file that became no version."""
     with suppress(OSError):
         open_files(place).delete_file(file)
-
-# %% ../../nbs/02_record/01_dataset.ipynb #8318aec9
-def _first_difference(given: pa.Schema, restored: pa.Schema) -> str:
-    for before, after in zip(given, restored, strict=True):
-        if before != after:
-            return f"column {before.name!r} was {before.type} and comes back as {after.type}"
-    return "the schemas differ"
 
 # %% ../../nbs/02_record/01_dataset.ipynb #5ef4a670
 _OWN = {"file", "size_bytes", "created_at", "run_id", "git_commit"}  # what differs between versions that are the same
@@ -325,7 +320,25 @@ def _commit_for(
         **said,
     }
 
-# %% ../../nbs/02_record/01_dataset.ipynb #88c5e701
+# %% ../../nbs/02_record/01_dataset.ipynb #1795d4b1
+def _table_of(data: Any) -> pa.Table:
+    """Read data as an Arrow table. Raises `DataError` for what is no table."""
+    import pandas as pd
+    import pyarrow as pa
+
+    from mltoolkit.record.digest import batches
+
+    if isinstance(data, pa.Table):
+        return data
+    schema, stream = batches(data)
+    found = list(stream)
+    if not found and isinstance(data, pd.DataFrame):  # a stream without rows would lose the categories
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pa.Table.from_pandas(data)
+    return pa.Table.from_batches(found, schema)
+
+# %% ../../nbs/02_record/01_dataset.ipynb #01198c4f
 def save_dataset(
     data: Any,  # a table: pandas, polars, pyarrow, or whatever has `__arrow_c_stream__`
     name: str,  # a path of letters, digits, `_`, `-`, `.`, such as `flights/raw`
@@ -336,7 +349,7 @@ def save_dataset(
     expires: str | dt.date | None = None,  # until when; loading warns afterwards
     owner: str | None = None,  # whom to ask
     description: str | None = None,
-    ordered: bool = True,  # whether the order of the rows belongs to the content
+    ordered: bool = True,  # whether the order of the rows belongs to the content, and so to the digest
     root: str | Path | None = None,  # default: the setting `data_root`
 ) -> Dataset:
     """Save a table as the next version of a dataset, and put that on the record of the run.
@@ -348,16 +361,15 @@ def save_dataset(
 
     from mltoolkit.record.columns import pack
     from mltoolkit.record.contract import check_contract
-    from mltoolkit.record.digest import batches
     from mltoolkit.record.frames import frame_form, to_frame
 
     place = place_of(name, root)
     said = _said(source=source, licence=licence, expires=expires, owner=owner, description=description)
-    schema, stream = batches(data)
-    table = pa.Table.from_batches(list(stream), schema)
+    table = _table_of(data)
     is_frame = isinstance(data, pd.DataFrame)
     if contract is not None:
-        said["contract"] = check_contract(contract, data, None if is_frame else lambda: to_frame(table))
+        given = table if isinstance(data, pa.RecordBatchReader) else data  # a reader has nothing left
+        said["contract"] = check_contract(contract, given, None if is_frame else lambda: to_frame(table))
     stored, form = pack(table)
     said["frame"] = frame_form(data, table) if is_frame else None
     commit = {"name": name, **_commit_for(table, form, said, ordered)}

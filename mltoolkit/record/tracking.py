@@ -173,7 +173,7 @@ def _is_complete(path: Path) -> bool:
     except sqlite3.Error:
         return False
 
-# %% ../../nbs/02_record/05_tracking.ipynb #50ae2b72
+# %% ../../nbs/02_record/05_tracking.ipynb #97576f6e
 def reached(
     action: Callable[[], T],  # one request to the store
     uri: str,  # for the message
@@ -191,7 +191,7 @@ def reached(
         except (MlflowException, SQLAlchemyError, OSError) as error:
             busy = "database is locked" in str(error) or "temporarily" in str(error).lower()
             if not busy or time.monotonic() + pause > deadline:
-                shown = environment._without_credentials(uri)
+                shown = environment.without_credentials(uri)
                 reason = " ".join(str(error).split())[:500]
                 raise TrackingError(f"the tracking store {shown} did not accept a request: {reason}", uri=shown) from error
         time.sleep(pause)
@@ -217,7 +217,7 @@ def experiment_id(
         raise TrackingError(f"the experiment {name!r} is deleted; `mlflow experiments restore` brings it back", experiment=name)
     return str(found.experiment_id)
 
-# %% ../../nbs/02_record/05_tracking.ipynb #8456d6fa
+# %% ../../nbs/02_record/05_tracking.ipynb #948b7a17
 def serve_ui(
     port: int = 5000,
     *,
@@ -236,7 +236,7 @@ def serve_ui(
         except OSError as error:
             raise TrackingError(f"port {port} is taken; name another with --port", port=port) from error
     uri, artifacts = variables["MLFLOW_TRACKING_URI"], variables["_MLFLOW_SERVER_ARTIFACT_ROOT"]
-    print(f"mltoolkit: MLflow's UI over {environment._without_credentials(uri)} on http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
+    print(f"mltoolkit: MLflow's UI over {environment.without_credentials(uri)} on http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
     options = ["--backend-store-uri", uri, "--default-artifact-root", artifacts, "--host", "127.0.0.1", "--port", str(port)]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *options], {**os.environ, **variables})  # noqa: S606
 

@@ -128,7 +128,7 @@ def open_table(
     except TableNotFoundError as error:
         raise DatasetNotFound(f"there is no Delta table at {place}") from error
 
-# %% ../../nbs/02_record/00f_versions.ipynb #c3c7aed3
+# %% ../../nbs/02_record/00f_versions.ipynb #65503260
 _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
@@ -143,7 +143,7 @@ def create(
 ) -> None:
     """Create a table without versions, unless there is one. Raises `DataError` if it would lie in another."""
     import pyarrow as pa
-    from deltalake import DeltaTable, Schema
+    from deltalake import CommitProperties, DeltaTable, Schema
     from deltalake.exceptions import DeltaError
 
     parts = name.split("/")
@@ -155,7 +155,9 @@ def create(
         for other in names_below(root):
             if other in above or other.startswith(f"{name}/"):
                 raise DataError(f"no dataset can be {name!r} beside {other!r}: one would lie inside the other", name=name)
-        DeltaTable.create(place, empty, mode="error", name=name, configuration=_CONFIGURATION)
+        # without retries: a second creator would commit its empty table as version 1
+        once = CommitProperties(max_commit_retries=0)
+        DeltaTable.create(place, empty, mode="error", name=name, configuration=_CONFIGURATION, commit_properties=once)
     except (DeltaError, OSError) as error:
         with suppress(DatasetNotFound, DeltaError, OSError):
             open_table(place)

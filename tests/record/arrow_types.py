@@ -28,7 +28,10 @@ ARRAYS = {
     "null": pa.nulls(3),
     "bool": pa.array([True, None, False]),
     **{str(kind): pa.array([1, None, 2], kind) for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
-    **{str(kind): pa.array([1, None, 2], kind) for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
+    **{
+        str(kind): pa.array([1, None, 2], kind)
+        for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+    },
     "half": pa.array([np.float16(1), None, np.float16(2)]),
     "float": pa.array([1.0, None, float("nan")], pa.float32()),
     "double": pa.array([1.0, None, float("nan")], pa.float64()),
@@ -41,7 +44,10 @@ ARRAYS = {
         str(kind): pa.array([NOON, None, NOON], kind)
         for kind in (pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"))
     },
-    **{str(kind): pa.array([MOMENT, None, MOMENT], kind) for kind in map(pa.timestamp, ("s", "ms", "us", "ns"))},
+    **{
+        str(kind): pa.array([MOMENT, None, MOMENT], kind)
+        for kind in map(pa.timestamp, ("s", "ms", "us", "ns"))
+    },
     "zone": pa.array([MOMENT, None, MOMENT], pa.timestamp("us", "Europe/Berlin")),
     **{str(kind): pa.array([SPAN, None, SPAN], kind) for kind in map(pa.duration, ("s", "ms", "us", "ns"))},
     "interval": pa.array([pa.MonthDayNano([1, 2, 3]), None, pa.MonthDayNano([0, 0, 0])]),

@@ -186,12 +186,16 @@ table = unpack(parquet.read_table(io.BytesIO(stored)), form)
 print(digest(table), *map(str, table.schema.types), sep=chr(10))
 """
     given = repr((sink.getvalue(), form))
-    done = subprocess.run([sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True
+    )
     return done.stdout.splitlines()
 
 
 def test_types_of_pandas_in_a_fresh_process():
-    bins = pd.DataFrame({"b": pd.cut([1, 2, np.nan], [0, 2, 4]), "p": pd.period_range("2020", periods=3, freq="M")})
+    bins = pd.DataFrame(
+        {"b": pd.cut([1, 2, np.nan], [0, 2, 4]), "p": pd.period_range("2020", periods=3, freq="M")}
+    )
     table = pa.Table.from_pandas(bins)
     assert in_a_fresh_process(table) == [digest(bins), *map(str, table.schema.types)]
 
@@ -222,7 +226,9 @@ def test_extension_types_that_another_process_does_not_know():
 
 
 def test_metadata_of_schema_and_fields_survives():
-    schema = pa.schema([pa.field("x", pa.uint8(), metadata={"unit": "km"}, nullable=False)], metadata={"a": "b"})
+    schema = pa.schema(
+        [pa.field("x", pa.uint8(), metadata={"unit": "km"}, nullable=False)], metadata={"a": "b"}
+    )
     table = pa.table([pa.array([1], pa.uint8())], schema=schema)
     assert through_parquet(table).schema.equals(schema, check_metadata=True)
 

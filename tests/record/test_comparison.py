@@ -66,7 +66,9 @@ def test_counts_are_those_of_multisets(before, after):
     from collections import Counter
 
     def table(rows):
-        return pa.table({"n": pa.array([n for n, _ in rows], pa.int8()), "s": pa.array([s for _, s in rows], pa.string())})
+        return pa.table(
+            {"n": pa.array([n for n, _ in rows], pa.int8()), "s": pa.array([s for _, s in rows], pa.string())}
+        )
 
     added, removed, _ = changes(table(before), table(after))
     assert added == (Counter(after) - Counter(before)).total()

@@ -74,7 +74,9 @@ def test_rows_with_the_same_label_count_each():
 
 
 def test_a_check_on_the_whole_frame_shows_whole_rows():
-    schema = pandera.DataFrameSchema(checks=pandera.Check(lambda frame: frame["a"] < frame["c"], name="a below c"))
+    schema = pandera.DataFrameSchema(
+        checks=pandera.Check(lambda frame: frame["a"] < frame["c"], name="a below c")
+    )
     frame = pd.DataFrame({"a": [1, 5], "c": [2.0, 3.0], "day": pd.to_datetime(["2013-01-01", "2013-01-02"])})
     [failure] = violated(schema, frame).failures
     assert failure["column"] is None
@@ -130,7 +132,10 @@ def test_a_model_can_be_violated():
             pandera.DataFrameSchema({"z": pandera.Column(int, default=7)}, add_missing_columns=True),
             "z is new",
         ),
-        (pandera.DataFrameSchema({"a": pandera.Column(int, parsers=pandera.Parser(lambda a: a + 1))}), "its values"),
+        (
+            pandera.DataFrameSchema({"a": pandera.Column(int, parsers=pandera.Parser(lambda a: a + 1))}),
+            "its values",
+        ),
     ],
 )
 def test_a_contract_that_repairs_is_refused(schema, message):
@@ -190,7 +195,12 @@ def test_the_summary_says_what_was_promised():
         "kind": "pandera",
         "name": "flights",
         "columns": {
-            "a": {"type": "int64", "nullable": False, "unique": True, "checks": ["greater_than_or_equal_to(0)"]},
+            "a": {
+                "type": "int64",
+                "nullable": False,
+                "unique": True,
+                "checks": ["greater_than_or_equal_to(0)"],
+            },
             "b": {"type": None, "nullable": True, "unique": False, "checks": []},
         },
         "checks": ["not empty"],

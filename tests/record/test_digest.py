@@ -111,7 +111,10 @@ def test_layouts_of_lists_agree():
     # A view whose lists overlap, stand in another order, and leave a gap.
     twisted = pa.ListViewArray.from_arrays([3, 0, 0, 1], [2, 0, 9, 1], pa.array([9, 3, 9, 1, 2], pa.int16()))
     masked = pa.ListViewArray.from_arrays(
-        [3, 0, 0, 1], [2, 0, 2, 1], pa.array([9, 3, 9, 1, 2], pa.int16()), mask=pa.array([False, False, True, False])
+        [3, 0, 0, 1],
+        [2, 0, 2, 1],
+        pa.array([9, 3, 9, 1, 2], pa.int16()),
+        mask=pa.array([False, False, True, False]),
     )
     assert twisted.type == masked.type
     same(one(masked), one(values, pa.list_(pa.int16())))
@@ -133,7 +136,9 @@ def test_units_and_zones_count():
 
 def test_codes_of_a_dictionary_do_not_show():
     first = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int8()), ["a", "b"])
-    second = pa.DictionaryArray.from_arrays(pa.array([2, 1, 0, 2], pa.int32()), pa.array([None, "b", "a", "unused"]))
+    second = pa.DictionaryArray.from_arrays(
+        pa.array([2, 1, 0, 2], pa.int32()), pa.array([None, "b", "a", "unused"])
+    )
     same(one(first), one(second), one(["a", "b", None, "a"]))
     third = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int8()), ["a", "b"])
     same(one(pa.chunked_array([first.slice(0, 1), third])), one(first))
@@ -144,7 +149,11 @@ def test_the_order_of_an_ordered_categorical_counts():
         return pd.DataFrame({"size": pd.Categorical(["S", "L"], categories, ordered=ordered)})
 
     different(sizes(["S", "L"]), sizes(["L", "S"]), sizes(["S", "M", "L"]), sizes(["S", "L"], ordered=False))
-    same(sizes(["S", "L"], ordered=False), sizes(["L", "M", "S"], ordered=False), pd.DataFrame({"size": ["S", "L"]}))
+    same(
+        sizes(["S", "L"], ordered=False),
+        sizes(["L", "M", "S"], ordered=False),
+        pd.DataFrame({"size": ["S", "L"]}),
+    )
     frame = sizes(["L", "S"])
     turned = frame.iloc[::-1].reset_index(drop=True)
     assert digest(frame, ordered=False) == digest(turned, ordered=False)
@@ -178,14 +187,22 @@ def test_what_lies_under_a_null_does_not_show():
     valid = pa.py_buffer(bytes([0b101]))
 
     def numbers(junk):
-        return one(pa.Array.from_buffers(pa.int64(), 3, [valid, pa.py_buffer(struct.pack("<3q", 1, junk, 3))]))
+        return one(
+            pa.Array.from_buffers(pa.int64(), 3, [valid, pa.py_buffer(struct.pack("<3q", 1, junk, 3))])
+        )
 
     same(numbers(7), numbers(8), one([1, None, 3]))
     offsets = pa.py_buffer(struct.pack("<4i", 0, 1, 3, 4))
-    text = [pa.Array.from_buffers(pa.string(), 3, [valid, offsets, pa.py_buffer(raw)]) for raw in (b"axxb", b"ayyb")]
+    text = [
+        pa.Array.from_buffers(pa.string(), 3, [valid, offsets, pa.py_buffer(raw)])
+        for raw in (b"axxb", b"ayyb")
+    ]
     same(*map(one, text), one(["a", None, "b"]))
     mask = pa.array([False, True, False])
-    lists = [pa.ListArray.from_arrays([0, 1, 3, 4], pa.array([1, *junk, 2]), mask=mask) for junk in ([8, 8], [9, 9])]
+    lists = [
+        pa.ListArray.from_arrays([0, 1, 3, 4], pa.array([1, *junk, 2]), mask=mask)
+        for junk in ([8, 8], [9, 9])
+    ]
     same(*map(one, lists), one([[1], None, [2]]))
     structs = [pa.StructArray.from_arrays([pa.array([1, junk, 2])], ["a"], mask=mask) for junk in (8, None)]
     same(*map(one, structs), one([{"a": 1}, None, {"a": 2}]))
@@ -259,8 +276,13 @@ def test_extension_types_count_whether_or_not_they_are_registered():
     assert read.schema.field("x").type == pa.float64()
     same(read, stranger)
     different(stranger, table("K"), one([1.5, None]))
-    different(*(one(pa.ExtensionArray.from_storage(kind, pa.array([b"0" * 16], pa.binary(16)))) for kind in [pa.uuid()]),
-              one([b"0" * 16], pa.binary(16)))
+    different(
+        *(
+            one(pa.ExtensionArray.from_storage(kind, pa.array([b"0" * 16], pa.binary(16))))
+            for kind in [pa.uuid()]
+        ),
+        one([b"0" * 16], pa.binary(16)),
+    )
 
 
 def test_pandas_types():
@@ -278,10 +300,23 @@ def test_pandas_types():
 
 def test_the_index_of_a_frame_counts():
     frame = pd.DataFrame({"x": [1, 2, 3]})
-    ranges = [pd.RangeIndex(0, 3), pd.RangeIndex(1, 4), pd.RangeIndex(0, 6, 2), pd.RangeIndex(0, 3, name="key")]
-    others = [pd.Index([5, 7, 6]), pd.Index([5, 7, 6], name="key"), pd.MultiIndex.from_tuples([(1, 2), (1, 3), (2, 2)])]
+    ranges = [
+        pd.RangeIndex(0, 3),
+        pd.RangeIndex(1, 4),
+        pd.RangeIndex(0, 6, 2),
+        pd.RangeIndex(0, 3, name="key"),
+    ]
+    others = [
+        pd.Index([5, 7, 6]),
+        pd.Index([5, 7, 6], name="key"),
+        pd.MultiIndex.from_tuples([(1, 2), (1, 3), (2, 2)]),
+    ]
     different(*(frame.set_axis(index) for index in ranges + others))
-    same(frame, pa.table({"x": [1, 2, 3]}), pa.table({"x": [1, 2, 3]}).replace_schema_metadata({"pandas": "not JSON"}))
+    same(
+        frame,
+        pa.table({"x": [1, 2, 3]}),
+        pa.table({"x": [1, 2, 3]}).replace_schema_metadata({"pandas": "not JSON"}),
+    )
     same(frame, pa.table({"x": [1, 2, 3]}).replace_schema_metadata({"pandas": "[]"}))
     table = pa.Table.from_pandas(frame)
     same(table, pa.concat_tables([table.slice(0, 1), table.slice(1)]))
@@ -300,7 +335,9 @@ def test_what_is_no_table_is_refused():
 
 def test_a_large_batch_is_read_in_slices_that_do_not_show():
     numbers = np.arange(200_000)
-    table = pa.table({"n": numbers, "s": pa.array(numbers).cast(pa.string()), "l": pa.array([[1] * 3] * 200_000)})
+    table = pa.table(
+        {"n": numbers, "s": pa.array(numbers).cast(pa.string()), "l": pa.array([[1] * 3] * 200_000)}
+    )
     assert len(list(batches(table)[1])) > 2
     same(table, pa.concat_tables([table.slice(0, 70_001), table.slice(70_001)]))
 
@@ -334,10 +371,14 @@ def test_row_hashes_do_not_collide_on_dense_inputs():
     a, b = np.repeat(grid, 300), np.tile(grid, 300)
     for lane in row_hashes(pa.record_batch({"a": a, "b": b})):
         assert len(np.unique(lane)) == len(a)
-    for lane in row_hashes(pa.record_batch({"a": pa.array([f"{x:>20}{y:<3}" for x, y in zip(a, b, strict=True)])})):
+    for lane in row_hashes(
+        pa.record_batch({"a": pa.array([f"{x:>20}{y:<3}" for x, y in zip(a, b, strict=True)])})
+    ):
         assert len(np.unique(lane)) == len(a)
     # Each bit of a hash is set in about half of all rows.
-    bits = np.unpackbits(row_hashes(pa.record_batch({"a": np.arange(65_536)})).view(np.uint8).reshape(2, -1, 8), axis=2)
+    bits = np.unpackbits(
+        row_hashes(pa.record_batch({"a": np.arange(65_536)})).view(np.uint8).reshape(2, -1, 8), axis=2
+    )
     assert (np.abs(bits.mean(axis=1) - 0.5) < 0.02).all()
 
 
@@ -371,7 +412,9 @@ def test_digests_of_this_version_stay_what_they_are():
 
 def test_another_process_finds_the_same():
     code = "import pyarrow as pa; from mltoolkit.record.digest import digest; print(digest(pa.table({'x': ['a', None]})))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert out == digest(one(["a", None]))
 
 
@@ -432,7 +475,9 @@ def test_no_layout_shows(columns, data):
     for start, stop in bounds:
         before = data.draw(st.integers(0, 2))
         # Built apart, with rows before it that are sliced away: other offsets, dictionaries and bitmaps.
-        part = build({name: (kind, values[:before] + values[start:stop]) for name, (kind, values) in columns.items()})
+        part = build(
+            {name: (kind, values[:before] + values[start:stop]) for name, (kind, values) in columns.items()}
+        )
         parts.append(part.slice(min(before, table.num_rows)))
     assert both(pa.concat_tables(parts)) == both(table)
 

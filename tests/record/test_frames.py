@@ -40,13 +40,25 @@ SERIES = {
     "category": pd.Series(pd.Categorical(["a", None, "b"], ["z", "b", "a"])),
     "ordered": pd.Series(pd.Categorical(["a", None, "b"], ["b", "a", "z"], ordered=True)),
     "category of int": pd.Series(pd.Categorical([3, 1])),
-    "category of time": pd.Series(pd.Categorical(pd.to_datetime(["2020-01-02", None]).tz_localize("Asia/Tokyo"))),
+    "category of time": pd.Series(
+        pd.Categorical(pd.to_datetime(["2020-01-02", None]).tz_localize("Asia/Tokyo"))
+    ),
     "cut": pd.Series(pd.cut([1, 3, np.nan], [0, 2, 4])),
     "qcut": pd.Series(pd.qcut(np.arange(10.0), 4)),
     "cut labels": pd.Series(pd.cut([1, 3], [0, 2, 4], labels=["low", "high"])),
-    **{f"datetime64[{unit}]": pd.Series(np.array([1, "NaT"], f"datetime64[{unit}]")) for unit in ("s", "ms", "us", "ns")},
-    **{f"timedelta64[{unit}]": pd.Series(np.array([1, "NaT"], f"timedelta64[{unit}]")) for unit in ("s", "ms", "us", "ns")},
-    "zone": pd.Series(pd.to_datetime(["2013-11-03 05:30", "2013-11-03 06:30"]).tz_localize("UTC").tz_convert("America/New_York")),
+    **{
+        f"datetime64[{unit}]": pd.Series(np.array([1, "NaT"], f"datetime64[{unit}]"))
+        for unit in ("s", "ms", "us", "ns")
+    },
+    **{
+        f"timedelta64[{unit}]": pd.Series(np.array([1, "NaT"], f"timedelta64[{unit}]"))
+        for unit in ("s", "ms", "us", "ns")
+    },
+    "zone": pd.Series(
+        pd.to_datetime(["2013-11-03 05:30", "2013-11-03 06:30"])
+        .tz_localize("UTC")
+        .tz_convert("America/New_York")
+    ),
     "offset": pd.Series(pd.to_datetime(["2020-01-01T00:00:00+02:00"])),
     "period": pd.Series(pd.period_range("2020", periods=2, freq="M")),
     "interval": pd.Series(pd.arrays.IntervalArray.from_breaks([0, 1, 2], closed="left")),
@@ -106,7 +118,11 @@ def test_every_kind_of_column_comes_back(series):
 
 def test_columns_keep_their_places_beside_each_other():
     rows = 2
-    parts = {name: series.iloc[:rows].reset_index(drop=True) for name, series in SERIES.items() if len(series) >= rows}
+    parts = {
+        name: series.iloc[:rows].reset_index(drop=True)
+        for name, series in SERIES.items()
+        if len(series) >= rows
+    }
     frame = pd.DataFrame(parts)
     assert len(frame.columns) > 30
     round_trip(frame)
@@ -128,7 +144,9 @@ def test_columns_keep_their_places_beside_each_other():
         pd.period_range("2020", periods=3, freq="Q"),
         pd.CategoricalIndex(["a", "b", "a"], ordered=True),
         pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["x", None]),
-        pd.MultiIndex.from_arrays([list("aab"), pd.to_datetime(["2020", "2021", "2020"], utc=True)], names=["x", "y"]),
+        pd.MultiIndex.from_arrays(
+            [list("aab"), pd.to_datetime(["2020", "2021", "2020"], utc=True)], names=["x", "y"]
+        ),
     ],
     ids=lambda index: type(index).__name__,
 )
@@ -164,7 +182,9 @@ def test_every_kind_of_label_comes_back(labels):
 )
 def test_values_that_would_change_are_refused_with_their_row(values, reason):
     frame = pd.DataFrame({"good": range(len(values)), "bad": pd.Series(values, dtype=object)})
-    with pytest.raises(DataError, match=f"column 'bad' .object. cannot be saved without loss: {reason}") as caught:
+    with pytest.raises(
+        DataError, match=f"column 'bad' .object. cannot be saved without loss: {reason}"
+    ) as caught:
         frame_form(frame, pa.Table.from_pandas(frame))
     assert caught.value.column == "bad"
 
@@ -222,7 +242,9 @@ def test_what_pandas_cannot_hold_is_said():
 
 
 def test_chunks_do_not_matter():
-    frame = pd.DataFrame({"c": pd.cut([1, 3, np.nan, 1], [0, 2, 4]), "o": pd.Series([1, None, 2, None], dtype=object)})
+    frame = pd.DataFrame(
+        {"c": pd.cut([1, 3, np.nan, 1], [0, 2, 4]), "o": pd.Series([1, None, 2, None], dtype=object)}
+    )
     table = pa.Table.from_pandas(frame)
     form = frame_form(frame, table)
     pieces = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])

@@ -90,7 +90,9 @@ def tracking(workspace, monkeypatch):
 
 def logged(mlflow, run_id):
     inputs = mlflow.MlflowClient().get_run(run_id).inputs.dataset_inputs
-    return [(each.dataset.name, each.dataset.digest, {tag.key: tag.value for tag in each.tags}) for each in inputs]
+    return [
+        (each.dataset.name, each.dataset.digest, {tag.key: tag.value for tag in each.tags}) for each in inputs
+    ]
 
 
 def test_an_active_run_gets_its_inputs(tracking):
@@ -128,14 +130,35 @@ def test_in_a_run_of_record_only_the_line_is_written(tracking, workspace, monkey
     assert len(logged(tracking, run.info.run_id)) == 1
 
 
+def test_loading_in_an_active_run(tracking, tmp_path):
+    import pandas as pd
+
+    from mltoolkit.record.dataset import load_dataset, save_dataset
+
+    saved = save_dataset(pd.DataFrame({"x": [1]}), "flights", root=tmp_path)
+    with tracking.start_run() as run:
+        load_dataset("flights", root=tmp_path)
+    [(name, digest, tags)] = logged(tracking, run.info.run_id)
+    assert (name, digest, tags["mltoolkit.dataset_version"]) == ("flights", saved.digest, "1")
+
+
 def test_without_a_run_nothing_happens(tracking, monkeypatch):
     log_to_active_run(USE)
     assert tracking.search_runs(output_format="list") == []
 
 
+def test_a_process_without_mlflow_has_no_active_run(tracking, monkeypatch):
+    with tracking.start_run() as run, monkeypatch.context() as patched:
+        patched.delitem(sys.modules, "mlflow")
+        log_to_active_run(USE)
+    assert logged(tracking, run.info.run_id) == []
+
+
 def test_a_store_that_refuses_is_a_warning(tracking, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef")
-    with pytest.warns(UserWarning, match="'flights/raw' version 3 could not be logged to MLflow run 0123456789abcdef"):
+    with pytest.warns(
+        UserWarning, match="'flights/raw' version 3 could not be logged to MLflow run 0123456789abcdef"
+    ):
         log_to_active_run(USE)
 
 

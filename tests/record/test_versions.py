@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,7 +52,22 @@ def test_names(name, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("", "/a", "a/", "a//b", "../a", "a/..", "a/../b", "a..b", ".a", "a/.b", "_delta_log", "a b", "a\n", "é"),
+        *(
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/..",
+            "a/../b",
+            "a..b",
+            ".a",
+            "a/.b",
+            "_delta_log",
+            "a b",
+            "a\n",
+            "é",
+        ),
         *("a\\b", "a:b", "s3://a", "x" * 201, None, 3, "~", "a/_b", "-a", "a\0"),
     ],
 )
@@ -107,6 +124,21 @@ def test_a_dataset_cannot_lie_in_another(root):
     create("ab", place_of("ab", root), root)
 
 
+def test_creators_at_the_same_time_make_one_table(tmp_path):
+    """delta-rs would retry the slower one, and its empty table would be version 1."""
+    barrier = threading.Barrier(4)
+
+    def race(_):
+        for number in range(25):
+            barrier.wait()
+            create(f"n{number}", place_of(f"n{number}", tmp_path), str(tmp_path))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(race, range(4)))
+    assert {len(list(log.glob("*.json"))) for log in tmp_path.glob("*/_delta_log")} == {1}
+    assert len(list(tmp_path.iterdir())) == 25
+
+
 def test_names_below(root, tmp_path):
     assert list(names_below(root)) == []
     for name in ("b", "a/y", "a/x/1"):
@@ -128,7 +160,7 @@ def test_what_is_not_there(root):
 
 def test_a_place_that_cannot_be_made(tmp_path):
     (tmp_path / "a").write_text("a file")
-    with pytest.raises(DataError, match="cannot create a dataset at .*: .*Not a directory") as caught:
+    with pytest.raises(DataError, match=r"cannot create a dataset at .*: .*Not a directory") as caught:
         create("a", place_of("a", tmp_path), str(tmp_path))
     assert "\x1b" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -159,7 +191,9 @@ def test_a_writer_that_is_behind_tries_again(tmp_path, monkeypatch):
     create("a", place, str(tmp_path))
     stale = [open_table(place) for _ in range(3)]
     add(place, 1)
-    monkeypatch.setattr(versions, "open_table", lambda place: stale.pop() if len(stale) > 1 else open_table(place))
+    monkeypatch.setattr(
+        versions, "open_table", lambda place: stale.pop() if len(stale) > 1 else open_table(place)
+    )
     assert add(place, 2) == 2
 
 

@@ -158,7 +158,7 @@ def _unseen(session: KernelSession, code: str, patience: float = 60.0) -> str:
         return f"{session.reply.get('ename')}: {session.reply.get('evalue')}"
     return ""  # also after a death or a request to stop: the loop meets them itself
 
-# %% ../../nbs/03_execution/01_engine.ipynb #2ce3fba8
+# %% ../../nbs/03_execution/01_engine.ipynb #6f10dadd
 def _run_cell(
     reception: Reception, index: int, order: Order, session: KernelSession, deadline: float | None, outcome: Outcome, *, last: bool
 ) -> None:
@@ -184,6 +184,9 @@ def _run_cell(
     else:
         _judge(cell, session.reply, outcome, last)
     reception.finish()
+    if session.lost:
+        session.lost = 0
+        outcome.warnings.append(f"some output of cell {index} was lost on its way from the kernel")
     failed = outcome.status not in (Status.running, Status.succeeded, Status.ended_early)
     outcome.executed += not failed
     cell.execution_count = session.reply.get("execution_count", cell.execution_count) if event is Event.done else cell.execution_count

@@ -37,7 +37,7 @@ class Destination:
     redactor: Redactor | None = None  # takes secrets out of all that is kept and watched
     watch: Callable[[str, int, NotebookNode], None] = lambda event, index, node: None  # start, output, end
 
-# %% ../../nbs/03_execution/00b_reception.ipynb #080dca5a
+# %% ../../nbs/03_execution/00b_reception.ipynb #fffd7037
 _LOG = logging.getLogger("mltoolkit.nbclient")
 _LOG.setLevel("CRITICAL")  # nbclient warns of every comm that no front end answers
 
@@ -152,7 +152,7 @@ class Reception(NotebookClient):
         for cell, at in places:
             self.nb.cells[cell].outputs[at].update(_node(content))
         if self.to.journal:
-            self.to.journal.write("update", places=places, content=content)
+            self.to.journal.write("update", cell=self.index, places=places, content=content)
 
 
 def _node(value: Any) -> NotebookNode:

@@ -168,7 +168,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, parent: s
     run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, shown, began)
     run.tracking_uri = environment.without_credentials(uri)
 
-# %% ../../nbs/03_execution/04_run.ipynb #a507acb8
+# %% ../../nbs/03_execution/04_run.ipynb #02f574e7
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
                   "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
@@ -183,6 +183,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
         "MLTOOLKIT_NOTEBOOK": plan.source,
         "IPYNB_FILE": plan.source,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     if plan.seed is not None:
         variables["PYTHONHASHSEED"] = str(plan.seed % 2**32)

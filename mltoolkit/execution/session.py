@@ -118,7 +118,7 @@ class Usage:
     signal: int | None = None
     leftover: int = 0  # processes that had to be ended after the kernel
 
-# %% ../../nbs/03_execution/00_session.ipynb #abc6b7a2
+# %% ../../nbs/03_execution/00_session.ipynb #53ed4b11
 class KernelSession:
     """A running kernel and the connection to it.
 
@@ -139,6 +139,7 @@ class KernelSession:
         self.folder = Path(tempfile.mkdtemp(prefix="mlt-"))
         self.reply: dict[str, Any] = {}
         self.language_info: dict[str, Any] = {}
+        self.lost = 0  # how often the kernel answered, but the message that ends its output did not come
         self.usage = Usage()
         self._pidfd = -1
         self._python, self._closed = False, False
@@ -241,14 +242,14 @@ def _manager(session: KernelSession) -> KernelManager:
         manager.transport, manager.ip = "ipc", str(session.folder / "k")
     return manager
 
-# %% ../../nbs/03_execution/00_session.ipynb #b65c14e7
-_READY = """
-def _mltoolkit_ready():
+# %% ../../nbs/03_execution/00_session.ipynb #db9da072
+_UNLIMITED = """
+def _mltoolkit_unlimited():
     import zmq
     kernel = get_ipython().kernel
     kernel.iopub_thread.schedule(lambda: kernel.iopub_thread.socket.setsockopt(zmq.SNDHWM, 0))
-_mltoolkit_ready()
-del _mltoolkit_ready
+_mltoolkit_unlimited()
+del _mltoolkit_unlimited
 """
 
 
@@ -259,7 +260,7 @@ def _connected(session: KernelSession) -> BlockingKernelClient:
     client.context.rcvhwm = 0  # the default for its sockets: no limit, so nothing is dropped here either
     deadline = None if session.start_timeout is None else time.monotonic() + session.start_timeout
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
-    request = session.ask(_READY, silent=True) if session._python else client.kernel_info()
+    request = client.kernel_info()
     waiting = _Waiting(session, request, lambda message: None, deadline, True, replies_only=True)
     _must_be_ready(session, waiting.run())
     client.iopub_channel.start()
@@ -271,6 +272,8 @@ def _connected(session: KernelSession) -> BlockingKernelClient:
         if event is not Event.deadline or (deadline and time.monotonic() > deadline):
             _must_be_ready(session, event)
     session.language_info = session.reply.get("language_info", {})
+    if session._python:
+        _must_be_ready(session, session.wait(session.ask(_UNLIMITED, silent=True), lambda message: None, deadline))
     return client
 
 # %% ../../nbs/03_execution/00_session.ipynb #81e6921c
@@ -285,7 +288,10 @@ def _must_be_ready(session: KernelSession, event: Event) -> None:
     if event is Event.stop:
         raise Cancelled("stopped while the kernel started")
 
-# %% ../../nbs/03_execution/00_session.ipynb #ba944563
+# %% ../../nbs/03_execution/00_session.ipynb #ca43296e
+_SILENCE = 10.0  # seconds without any message after which an answered request counts as complete
+
+
 class _Waiting:
     """Waiting for the answer to one request."""
 
@@ -301,7 +307,7 @@ class _Waiting:
     ) -> None:
         self.session, self.request, self.handle = session, request, handle
         self.deadline, self.stoppable = deadline, stoppable
-        self.replied, self.idle = False, replies_only
+        self.replied, self.idle, self.silence = False, replies_only, 0.0
         self.shell = session.client.shell_channel
         self.iopub = None if replies_only else session.client.iopub_channel
 
@@ -317,9 +323,13 @@ class _Waiting:
         if self.stoppable:
             poller.register(self.session.stop.fileno(), zmq.POLLIN)
         while not (self.replied and self.idle):
-            ready = dict(poller.poll(self._patience()))
-            self._receive()
+            patience = self._patience()
+            ready = dict(poller.poll(patience))
+            self.silence = 0.0 if self._receive() else self.silence + 0.001 * patience
             if self.replied and self.idle:
+                break
+            if self.replied and self.silence >= _SILENCE:
+                self.session.lost += 1
                 break
             if self.stoppable and self.session.stop.fileno() in ready:
                 return Event.stop
@@ -343,11 +353,12 @@ class _Waiting:
             return longest
         return max(0, min(longest, int((self.deadline - time.monotonic()) * 1000) + 1))
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
         """Take what has arrived, but no more than a slice, so that the other events get their turn."""
+        some = False
         until = time.monotonic() + 0.2
         while self.iopub and self.iopub.msg_ready():
-            message = self.iopub.get_msg(timeout=0)
+            message, some = self.iopub.get_msg(timeout=0), True
             if message["parent_header"].get("msg_id") == self.request:
                 self.handle(message)
                 self.idle |= message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
@@ -356,7 +367,8 @@ class _Waiting:
         while self.shell.msg_ready():
             message = self.shell.get_msg(timeout=0)
             if message["parent_header"].get("msg_id") == self.request:
-                self.session.reply, self.replied = message["content"], True
+                self.session.reply, self.replied, some = message["content"], True, True
+        return some
 
 # %% ../../nbs/03_execution/00_session.ipynb #428d7121
 def _close(session: KernelSession, grace: float) -> None:

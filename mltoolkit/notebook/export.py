@@ -29,14 +29,14 @@ def exporting(
             found.append(path)
     return found
 
-# %% ../../nbs/01_notebook/04_export.ipynb #c6cc86b4
+# %% ../../nbs/01_notebook/04_export.ipynb #5f02e0b1
 def export_project(
     folder: str | Path,  # of the project
 ) -> list[Path]:
     """Export the project's notebooks into its package; return the package's modules."""
     from nbdev.export import nb_export
 
-    project = Path(folder)
+    project = Path(folder).resolve()
     notebooks = exporting(project)
     package = project / project.name.replace("-", "_")
     if notebooks:

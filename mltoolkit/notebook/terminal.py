@@ -16,13 +16,15 @@ from typing import NamedTuple
 # %% auto #0
 __all__ = ['text_of', 'terminal_html']
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #d81db6a1
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #e55c28dd
+_SEQUENCE = r"""(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?
+    | (?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?
+    | \x1b[ -/]*[0-~]?"""
+_ANY_SEQUENCE = re.compile(_SEQUENCE, re.VERBOSE)
 _PIECE = re.compile(
-    r"""(?:\x1b\[|\x9b)(?P<colour>[0-9;:]*)m
+    rf"""(?:\x1b\[|\x9b)(?P<colour>[0-9;:]*)m
     | (?:\x1b\[|\x9b)(?P<erase>[0-2]?)K
-    | (?P<other>(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?
-      | (?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?
-      | \x1b[ -/]*[0-~]?)
+    | (?P<other>{_SEQUENCE})
     | (?P<start>\r)
     | (?P<back>\x08+)
     | (?P<text>[^\x1b\x9b\x90\x98\x9d-\x9f\r\x08]+)""",
@@ -197,7 +199,7 @@ def _line(
         line = line[-2_000_000:]
     return _written(line, style)
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #bae30bb7
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #2c514213
 def _unix(terminal: str) -> str:
     return re.sub(r"(?<!\r)\r+\n", "\n", terminal) if "\r" in terminal else terminal
 
@@ -207,7 +209,9 @@ def text_of(
 ) -> str:  # lines of plain text: no control character but tab and newline
     """Return what a terminal would show, safe to print on one."""
     terminal = _unix(terminal)
-    if _CONTROL.search(terminal):
+    if not _OVERWRITTEN.search(terminal):
+        terminal = _ANY_SEQUENCE.sub("", terminal)
+    else:
         lines = ("".join(text for _, text in _line(line, _PLAIN)[0]) for line in terminal.split("\n"))
         terminal = "\n".join(lines)
     return _REST.sub("", terminal)
@@ -238,7 +242,7 @@ def _markup(
         parts.append(f"{before}{html.escape(text, quote=False)}{after}")
     return _REST.sub("", "".join(parts))
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #370f8bca
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #2862e764
 def terminal_html(
     terminal: str,  # text that was written for a terminal
     limit: int | None = None,  # bytes to show; None for all
@@ -251,36 +255,48 @@ def terminal_html(
         shown = _head(terminal, limit)
         return html.escape(_REST.sub("", shown), quote=False), _bytes(terminal) - _bytes(shown)
     parts: list[str] = []
-    style, position, left, block = _PLAIN, 0, limit, -1
+    style, position, left, block, over = _PLAIN, 0, limit, -1, False
     while position <= len(terminal) and left > 0:
-        block = block if position <= block else _block_end(terminal, position)
-        end = block
-        if end - position > 2 * left and not _OVERWRITTEN.search(terminal, position, end):
-            end = position + 2 * left
+        if position > block:
+            block, over = _block(terminal, position)
+        end = block if over else _within(terminal, position, block, left)
         runs, style = _line(terminal[position:end], style)
         visible = sum(len(text) for _, text in runs)
-        if visible > left:
-            runs = _first(runs, left)
-        parts.append(_markup(runs))
+        parts.append(_markup(_first(runs, left) if visible > left else runs))
         # A colour for each letter makes thirty bytes of HTML of one; a page has to stay a page.
         left -= max(visible + 1, len(parts[-1]) // 4)
-        position = end + 1 if terminal[end : end + 1] in ("\n", "") else end
+        position = end + 1
+        if end < len(terminal) and terminal[end] != "\n":
+            return "\n".join(parts), _bytes(terminal[end:]) + max(0, -left - 1)
     return "\n".join(parts), _bytes(terminal[position:]) + max(0, -left - 1)
 
-# %% ../../nbs/01_notebook/02a_terminal.ipynb #d7783b51
-def _block_end(
+# %% ../../nbs/01_notebook/02a_terminal.ipynb #a3027d6f
+def _block(
     terminal: str,  # text that was written for a terminal
     position: int,  # where a line begins
-) -> int:
-    """Return the end of the line, or of as many lines as have nothing written over, which is faster."""
+) -> tuple[int, bool]:  # where the block ends, and whether it is written over
+    """Find a line that is written over, or as many lines as are not, which is faster."""
     over = _OVERWRITTEN.search(terminal, position)
     if over is None:
-        return len(terminal)
+        return len(terminal), False
     before = terminal.rfind("\n", position, over.start())
     if before >= 0:
-        return before
+        return before, False
     end = terminal.find("\n", over.start())
-    return len(terminal) if end < 0 else end
+    return (len(terminal) if end < 0 else end), True
+
+
+def _within(
+    terminal: str,  # text that was written for a terminal
+    position: int,  # where a line begins
+    end: int,  # where it, or a later one, ends
+    count: int,  # characters that may still be shown
+) -> int:
+    """Return an end nearer by: as many whole lines as may fit, or else a part of one."""
+    if end - position <= count:
+        return end
+    line = terminal.rfind("\n", position, position + count)
+    return line if line >= 0 else position + count
 
 
 def _bytes(text: str) -> int:

@@ -58,10 +58,10 @@ def git_state(
         state.diff = "" if state.diff_truncated else diff  # half a diff applies to nothing
     return state
 
-# %% ../../nbs/02_record/02_environment.ipynb #1a7a6e94
+# %% ../../nbs/02_record/02_environment.ipynb #9c726dc7
 def _git(folder: str | Path, *arguments: str, said: str = "", **variables: str) -> str | None:
-    """What git prints; None if it fails. A hook's own index or repository is not what is meant."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
+    """What git prints; None if it fails. The repository or index of a hook is not what is meant."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     environment = {**inherited, "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C", **variables}
     command = ["git", "-C", str(folder), "-c", "core.safecrlf=false", *arguments]
     try:
@@ -70,13 +70,13 @@ def _git(folder: str | Path, *arguments: str, said: str = "", **variables: str) 
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode in (0, 1) else None
+    return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
 
 
-_OF_A_HOOK = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-              "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF")
+_NOT_INHERITED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+                  "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS")
 
-# %% ../../nbs/02_record/02_environment.ipynb #39a707d0
+# %% ../../nbs/02_record/02_environment.ipynb #49f16a60
 _WHOLE = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--unified=3", "--src-prefix=a/", "--dst-prefix=b/",
           "--submodule=short")
 
@@ -93,7 +93,7 @@ def _diff(top: str, commit: str | None, status: str, limit: int) -> tuple[str, i
     with tempfile.TemporaryDirectory(prefix="mlt-") as aside:
         elsewhere = {"GIT_INDEX_FILE": f"{aside}/index", "GIT_OBJECT_DIRECTORY": aside, "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(objects)}
         if os.path.exists(index):
-            shutil.copy(index, elsewhere["GIT_INDEX_FILE"])
+            shutil.copy2(index, elsewhere["GIT_INDEX_FILE"])  # by its time git knows which files may have changed since
         added = _git(top, "add", "--intent-to-add", "--pathspec-from-file=-", "--pathspec-file-nul", said="\0".join(untracked), **elsewhere)
         diff = None if added is None else _git(top, *_WHOLE, base, **elsewhere)
     return ("", max(size, limit + 1)) if diff is None else (diff, len(diff.encode("utf-8", "surrogateescape")))

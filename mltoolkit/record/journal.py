@@ -81,40 +81,43 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
 
-# %% ../../nbs/02_record/07_journal.ipynb #75cc6d03
+# %% ../../nbs/02_record/07_journal.ipynb #05a72cb1
 def recover(
     notebook: NotebookNode,  # as it was when execution began; changed in place
     journal: str | Path,  # the journal's file
 ) -> int:
     """Put the outputs that a journal holds into the notebook; return how many cells had finished."""
-    from nbformat import from_dict
-
     collected: dict[int, Outputs] = {}
-    finished = 0
+    finished: set[int] = set()
     for entry in _entries(Path(journal)):
-        cell = notebook.cells[entry["cell"]] if entry.get("cell", -1) >= 0 else None
-        if cell is None or cell.cell_type != "code":
-            continue
-        outputs = collected.setdefault(entry["cell"], Outputs(cell.outputs))
-        match entry["event"]:
-            case "start":
-                outputs.clear()
-                cell.metadata.setdefault("papermill", from_dict({})).update(entry["papermill"])
-            case "output":
-                outputs.append(from_dict(entry["output"]))
-            case "clear":
-                outputs.clear()
-            case "update":
-                outputs.settle()
-                for place in entry["places"]:
-                    notebook.cells[place[0]].outputs[place[1]].update(from_dict(entry["content"]))
-            case "end":
-                finished += 1
-                cell.execution_count = entry["execution_count"]
-                cell.metadata.setdefault("papermill", from_dict({})).update(entry["papermill"])
+        with contextlib.suppress(AttributeError, LookupError, TypeError):  # a damaged entry; the others still count
+            _replay(notebook, entry, collected, finished)
     for outputs in collected.values():
         outputs.settle()
-    return finished
+    return len(finished)
+
+
+def _replay(notebook: NotebookNode, entry: dict[str, Any], collected: dict[int, Outputs], finished: set[int]) -> None:
+    """Do to the notebook what one entry says."""
+    from nbformat import from_dict
+
+    if entry["event"] == "update":
+        for index, at in entry["places"]:
+            notebook.cells[index].outputs[at].update(from_dict(entry["content"]))
+        return
+    index = range(len(notebook.cells))[entry["cell"]]
+    cell = notebook.cells[index]
+    outputs = collected.setdefault(index, Outputs(cell.outputs))
+    match entry["event"]:
+        case "start" | "clear":
+            outputs.clear()
+        case "output":
+            outputs.append(from_dict(entry["output"]))
+        case "end":
+            cell.execution_count = entry["execution_count"]
+            finished.add(index)
+    if "papermill" in entry:
+        cell.metadata.setdefault("papermill", from_dict({})).update(entry["papermill"])
 
 # %% ../../nbs/02_record/07_journal.ipynb #947c4601
 def _entries(path: Path) -> list[dict[str, Any]]:

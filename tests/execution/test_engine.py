@@ -66,11 +66,11 @@ ODD = [
     "print('runs all the same')",
     "   ",
     markdown("# not code"),
-    "print('nul \\x00, escape \\x1b[31m, emoji \\U0001f600, right to left \\u202e, lone \\udc80 \\ud83d')",
+    "print('nul \\x00, escape \\x1b[31m, emoji \\U0001f600, right to left \\u202e, not text \\udc80')",
     "'\\x00\\udc80'",
-    tagged("raise ValueError('\\ud800')", "raises-exception"),
+    tagged("raise ValueError('\\udc80')", "raises-exception"),
     tagged("input('name? ')", "raises-exception"),
-    "from IPython import get_ipython\nget_ipython().run_line_magic('time', 'pass')" if False else "_ = 2; _",
+    "_ = 2; _",
     "%%capture captured\nprint('hidden')",
     "captured.stdout",
     "!echo from a shell",
@@ -154,7 +154,7 @@ def test_lines_flushed_one_by_one_are_all_there(tmp_path: Path) -> None:
 TINY_ENDS = [
     # cells, status, beginning of the message, states
     (["import sys; sys.exit(0)", "1"], Status.ended_early, "sys.exit(0) before the last cell", ["completed", "pending"]),
-    (["import sys; sys.exit()", "1"], Status.ended_early, "sys.exit(None)", ["completed", "pending"]),
+    (["import sys; sys.exit()", "1"], Status.ended_early, "sys.exit()", ["completed", "pending"]),
     (["1", "import sys; sys.exit(0)"], Status.succeeded, "", ["completed", "completed"]),
     (["raise SystemExit", markdown("end"), "", tagged("2", "skip-execution")], Status.succeeded, "", ["completed", "completed", "completed", "skipped"]),
     ([tagged("raise SystemExit(0)", "may-exit"), "1"], Status.succeeded, "", ["completed", "skipped"]),
@@ -164,7 +164,7 @@ TINY_ENDS = [
     ([tagged("raise SystemExit(0)", "raises-exception"), "1"], Status.succeeded, "", ["completed", "completed"]),
     ([tagged("2", "skip-execution"), markdown("x"), "raise ValueError"], Status.failed, "ValueError", ["skipped", "completed", "failed"]),
     (["raise ValueError('one\\ntwo')"], Status.failed, "ValueError: one", ["failed"]),
-    ([f"raise ValueError('x' * 100_000)"], Status.failed, "ValueError: xxx", ["failed"]),
+    (["raise ValueError('x' * 100_000)"], Status.failed, "ValueError: xxx", ["failed"]),
     ([], Status.succeeded, "", []),
 ]
 
@@ -199,10 +199,10 @@ def test_exit_as_ipython_knows_it(code: str, status: Status, message: str) -> No
 DEATHS = [
     ("os.kill(os.getpid(), signal.SIGKILL)", "kernel died (signal 9, SIGKILL) in cell 1; the system may be out of memory", 9),
     ("resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.kill(os.getpid(), signal.SIGSEGV)", "kernel died (signal 11, SIGSEGV) in cell 1", 11),
-    ("os.kill(os.getpid(), 34)", "kernel died (signal 34, unknown) in cell 1", 34),
+    ("os.kill(os.getpid(), 40)", "kernel died (signal 40, unknown) in cell 1", 40),
     ("os._exit(0)", "kernel died (exit code 0) in cell 1", None),
     ("os._exit(3)", "kernel died (exit code 3) in cell 1", None),
-    ("os.kill(os.getppid(), signal.SIGKILL)", "kernel died in cell 1", None),
+    ("os.kill(os.getppid(), signal.SIGKILL); signal.pause()", "kernel died in cell 1", None),
 ]
 
 

@@ -35,7 +35,7 @@ check: .venv  ## run all checks, in CI's order
 	@echo "== ruff and mypy"
 	@$(BIN)/ruff check && $(BIN)/mypy
 	@echo "== notebooks run"
-	@$(BIN)/nbdev-test --do_print --n_workers 2 --pause 0
+	@$(BIN)/nbdev-test --do-print --n-workers 2 --pause 0
 	@echo "== tests"
 	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report=term:skip-covered"
 	@echo "== the wheel works in an empty environment"

@@ -56,7 +56,7 @@ class Plan:
         """The notebook's name without its ending."""
         return Path(re.split(r"[/\\]", self.source.split("?")[0])[-1]).stem or "notebook"
 
-# %% ../../nbs/03_execution/03_plan.ipynb #57c44cb0
+# %% ../../nbs/03_execution/03_plan.ipynb #f4577282
 def plan(
     notebook: str | Path,  # path, or a URL that papermill can read
     output: str | Path | None = None,  # may have {name} of parameters in it
@@ -86,6 +86,7 @@ def plan(
     target = str(output) if output is not None else None
     if target is not None:
         target = expand_path(target, told.defaults | values)
+        target = target if document.is_remote(target) else str(Path(target).absolute())
         _check_output(target, source)
     if gate:
         _ask_gates(source, values)

@@ -35,7 +35,7 @@ Watch = Callable[[str, int, Any], None]  # event (`start`, `output`, `end`), ind
 # %% auto #0
 __all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'run_notebook']
 
-# %% ../../nbs/03_execution/04_run.ipynb #31a0a577
+# %% ../../nbs/03_execution/04_run.ipynb #b918df02
 @dataclass
 class Recording:
     """A run that has been opened: its manifest so far, and where it is kept."""
@@ -59,7 +59,9 @@ class Recording:
 
     def save(self) -> None:
         """Write the manifest as it is now."""
-        document.write_atomically(self.folder / runs.MANIFEST, self.redactor.text(self.run.to_json()))
+        kept = self.redactor.value(json.loads(self.run.to_json()))  # value by value: the JSON stays valid
+        text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+        document.write_atomically(self.folder / runs.MANIFEST, text)
 
 # %% ../../nbs/03_execution/04_run.ipynb #fe7f97ee
 def open_recording(
@@ -367,7 +369,7 @@ def _datasets(recording: Recording) -> list[DatasetUse]:
                 recording.store.log_inputs(recording.run.run_id, [inputs.mlflow_input(entry)])
     return list(used.values())
 
-# %% ../../nbs/03_execution/04_run.ipynb #e8f87620
+# %% ../../nbs/03_execution/04_run.ipynb #931fd3d2
 def _close_tracked(recording: Recording) -> None:
     """Give the MLflow run its artifacts and its final state. Raises `TrackingError`."""
     from mltoolkit.record import tracking
@@ -382,7 +384,7 @@ def _close_tracked(recording: Recording) -> None:
             lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=recording.folder), uri
         )
     except TrackingError as error:
-        error.args = (f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}",)
+        error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
         raise
 
 # %% ../../nbs/03_execution/04_run.ipynb #570061a7

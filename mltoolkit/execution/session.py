@@ -370,7 +370,7 @@ class _Waiting:
                 self.session.reply, self.replied, some = message["content"], True, True
         return some
 
-# %% ../../nbs/03_execution/00_session.ipynb #428d7121
+# %% ../../nbs/03_execution/00_session.ipynb #1e70d331
 def _close(session: KernelSession, grace: float) -> None:
     manager = getattr(session, "manager", None)
     client = getattr(session, "client", None)
@@ -398,6 +398,19 @@ def _close(session: KernelSession, grace: float) -> None:
             os.close(session._pidfd)
             session._pidfd = -1
         shutil.rmtree(session.folder, ignore_errors=True)
+        _close_loop()
+
+
+def _close_loop() -> None:
+    """Close the event loop that jupyter_client made for this thread; it would stay open when the thread ends."""
+    import threading
+
+    from jupyter_core.utils import ensure_event_loop
+
+    if threading.current_thread() is not threading.main_thread():
+        loop = ensure_event_loop()
+        if not loop.is_running():
+            loop.close()
 
 # %% ../../nbs/03_execution/00_session.ipynb #4a346137
 def _gone(session: KernelSession, patience: float) -> bool:

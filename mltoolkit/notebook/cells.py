@@ -135,7 +135,7 @@ def _heading(
     level = min(level + 1, 6)
     return f'<h{level} id="{escape(anchor)}">{rendered}</h{level}>\n'
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #09fb8f85
+# %% ../../nbs/01_notebook/02b_cells.ipynb #00533722
 def _picture(
     page: Rendering,  # has the cell's attachments
     alt: str,  # the text instead, as HTML
@@ -144,7 +144,7 @@ def _picture(
     alt = re.sub(r"<[^<>]*>", "", alt)
     if url.startswith("attachment:"):
         url = page.pictures.get(unquote(url[11:]), "")
-    if url.startswith("data:") or not url:
+    if url.startswith(("data:", _TAKEN_OUT)) or not url:
         return f'<img src="{escape(url)}" alt="{alt or f"picture in cell {page.cell}"}">'
     name = alt or escape(urlsplit(url).path.rsplit("/", 1)[-1][:80] if "[" not in url else url)
     return f'<a class="elsewhere" href="{escape(url)}">picture elsewhere: {name}</a>'
@@ -187,8 +187,10 @@ def _parser(
     plugins = ("table", "strikethrough", "task_lists", "footnotes", "math")
     return mistune.create_markdown(renderer=renderer, plugins=plugins)
 
-# %% ../../nbs/01_notebook/02b_cells.ipynb #c4c9c9c2
+# %% ../../nbs/01_notebook/02b_cells.ipynb #7c90096f
 _INLINE_PICTURE = re.compile(r"data:image/[a-z0-9.+-]{2,20};base64,[A-Za-z0-9+/=]{200,}")
+_TAKEN_OUT = "pictureoutoftext"
+_TO_PUT_BACK = re.compile(rf"{_TAKEN_OUT}(\d{{1,6}})x|(?<=src=\")attachment:([^\"<>]*)")
 
 
 def markdown_html(
@@ -199,16 +201,22 @@ def markdown_html(
     """Return markdown as sanitised HTML."""
     page.pictures = _attached(attachments)
 
-    def taken(match: re.Match[str]) -> str:
-        name = f"in-text-{len(page.pictures)}"
-        page.pictures[name] = match[0]
-        return f"attachment:{name}"
+    taken_out: list[str] = []
 
-    source = _INLINE_PICTURE.sub(taken, text(source))
+    def take_out(match: re.Match[str]) -> str:
+        taken_out.append(match[0])
+        return f"{_TAKEN_OUT}{len(taken_out) - 1}x"
+
+    def put_back(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return page.pictures.get(unquote(match[2]), "")
+        return taken_out[int(match[1])] if int(match[1]) < len(taken_out) else match[0]
+
+    source = _INLINE_PICTURE.sub(take_out, text(source))
     if len(source) > page.limit or not page.afford(3 * len(source)):
         return _pre(*terminal.terminal_html(source, page.limit))
     rendered = page.markdown(source)
-    return sanitise.sanitise(rendered if isinstance(rendered, str) else "")
+    return sanitise.sanitise(_TO_PUT_BACK.sub(put_back, rendered if isinstance(rendered, str) else ""))
 
 
 def _attached(

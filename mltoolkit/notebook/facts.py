@@ -128,13 +128,13 @@ def _metrics(
     )
     return _section("Metrics", f'<dl class="tiles">{tiles}</dl>' if tiles else "", len(metrics))
 
-# %% ../../nbs/01_notebook/02c_facts.ipynb #70b8291e
+# %% ../../nbs/01_notebook/02c_facts.ipynb #c93b8376
 def _datasets(
     facts: Mapping[str, Any],  # the record
 ) -> str:
     rows = []
     for dataset in map(mapping, items(facts.get("datasets"))):
-        changed = ' <strong class="bad">changed while it was read</strong>' if dataset.get("changed") else ""
+        changed = ' <strong class="alarm">changed while it was read</strong>' if dataset.get("changed") else ""
         rows.append(
             [
                 escape(dataset.get("name")) + changed,
@@ -153,7 +153,7 @@ def _code_state(
     if not git.get("commit"):
         return ""
     branch = f" on {escape(git.get('branch'))}" if git.get("branch") else ""
-    dirty = ' <strong class="warn">with uncommitted changes</strong>' if git.get("dirty") else ""
+    dirty = ' <strong class="caution">with uncommitted changes</strong>' if git.get("dirty") else ""
     return f"<code>{escape(str(git['commit'])[:12])}</code>{branch}{dirty}"
 
 # %% ../../nbs/01_notebook/02c_facts.ipynb #fca1583d

@@ -19,27 +19,33 @@ from typing import Any
 # %% auto #0
 __all__ = ['after_import', 'join_mlflow', 'prepare_kernel']
 
-# %% ../../nbs/02_record/04_joining.ipynb #761fa0df
+# %% ../../nbs/02_record/04_joining.ipynb #ba08e5a7
 class _Afterwards(importlib.abc.MetaPathFinder):
     """Calls a function with a module right after its first import."""
 
     def __init__(self) -> None:
         self.callbacks: dict[str, Callable[[ModuleType], None]] = {}
+        self.looking: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find the module as everybody does, and wrap the function that executes it."""
-        callback = self.callbacks.pop(fullname, None)
-        if callback is None:
+        """Find the module as everybody does, and wrap the function that executes it, if it comes to that."""
+        if fullname not in self.callbacks or fullname in self.looking:
             return None
-        spec = importlib.util.find_spec(fullname)
+        self.looking.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self.looking.discard(fullname)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_call(module: ModuleType) -> None:
                 execute(module)
-                callback(module)
+                callback = self.callbacks.pop(fullname, None)
+                if callback is not None:
+                    callback(module)
 
             spec.loader.exec_module = execute_and_call  # type: ignore[method-assign]
         return spec
@@ -60,7 +66,7 @@ def after_import(
         sys.meta_path.insert(0, _afterwards)
     _afterwards.callbacks[name] = callback
 
-# %% ../../nbs/02_record/04_joining.ipynb #798876a5
+# %% ../../nbs/02_record/04_joining.ipynb #bf2d04b2
 def join_mlflow(
     mlflow: ModuleType,  # just imported
     record: str,  # run id of the record
@@ -85,7 +91,9 @@ def join_mlflow(
 
     @functools.wraps(terminate)
     def set_terminated(self: Any, run_id: str, *args: Any, **kwargs: Any) -> Any:
-        return None if run_id == record else terminate(self, run_id, *args, **kwargs)
+        if run_id == record:
+            return self.store.shut_down_async_logging()  # what it would have done, too, but for the status
+        return terminate(self, run_id, *args, **kwargs)
 
     @functools.wraps(update)
     def update_run(self: Any, run_id: str, status: str | None = None, name: str | None = None) -> Any:

@@ -506,6 +506,14 @@ def test_a_folder_that_nobody_may_write_to_is_refused() -> None:
         document.write_atomically("/proc/sys/nb.ipynb", "x")
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc here")
+def test_a_folder_that_says_it_can_be_written_to_and_cannot_is_refused_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(OutputRefused, match=r"^the folder /proc (cannot be written to: |is read-only)"):
+        document.check_writable("/proc/nb.ipynb")
+    document.check_writable(tmp_path / "nb.ipynb")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_grows_too_large_leaves_the_previous_one(tmp_path: Path) -> None:
     path = tmp_path / "nb.ipynb"
     path.write_text("before")

@@ -7,20 +7,17 @@ import html
 import json
 import random
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attacks
+import chromium
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from mltoolkit.notebook import sanitise
 from mltoolkit.notebook.page import render
-
-sys.path.insert(0, str(Path(__file__).parent))
-import attacks
-import chromium
 
 # Each frame gets `hit` before anything else; it reports to this test and leaves a mark.
 HIT = "window.hits = []; window.hit = n => { window.hits.push(n); window.report && window.report(String(n)); return n; };"
@@ -38,7 +35,7 @@ POKE = """(async () => {
 })()"""
 # What the browser itself made of the page: everything that is not on the list.
 STRANGERS = """(() => {
-  const tags = new Set(%(tags)s), names = new Set(%(names)s), found = [];
+  const tags = new Set(TAGS), names = new Set(NAMES), found = [];
   for (const element of document.querySelectorAll('.text *, .html *')) {
     if (!tags.has(element.localName) || element.namespaceURI !== 'http://www.w3.org/1999/xhtml') found.push(element.localName);
     for (const attribute of element.attributes) if (!names.has(attribute.name)) found.push(element.localName + ' ' + attribute.name);
@@ -56,10 +53,9 @@ STRANGERS = """(() => {
     if (/url|expression|import|@|fixed|absolute|behavior|binding/i.test(element.getAttribute('style'))) found.push(element.getAttribute('style'));
   const ids = [...document.querySelectorAll('.text [id], .html [id]')].filter(element => !element.id.startsWith('n-'));
   return found.concat(ids.map(element => '#' + element.id));
-})()""" % {
-    "tags": json.dumps(sorted(sanitise._TAGS)),
-    "names": json.dumps(sorted(sanitise._EVERYWHERE | set().union(*sanitise._BY_TAG.values()) | {"rel", "tabindex"})),
-}
+})()"""
+NAMES = sanitise._EVERYWHERE | set().union(*sanitise._BY_TAG.values()) | {"rel", "tabindex"}
+STRANGERS = STRANGERS.replace("TAGS", json.dumps(sorted(sanitise._TAGS))).replace("NAMES", json.dumps(sorted(NAMES)))
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +238,10 @@ def test_random_mixtures_leave_only_what_is_on_the_list(tab: chromium.Tab, tmp_p
     assert tab.run(STRANGERS) == []
     assert tab.requests() == [address]
     assert tab.run("document.querySelector('main').lastElementChild.innerText").endswith("the_end")
+    # Nothing got out of its cell.
+    assert tab.run("[...document.querySelectorAll('main > *')].filter(e => !e.matches('section.cell')).length") == 0
+    assert tab.run("document.body.lastElementChild.matches('.columns') && document.querySelectorAll('main').length === 1")
+    assert tab.run("document.querySelectorAll('main > section > .body > .output, main > section > .text').length") > 1500
 
 
 def test_a_drawing_shows_but_does_nothing(tab: chromium.Tab, tmp_path: Path) -> None:

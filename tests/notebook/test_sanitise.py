@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import attacks
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mltoolkit.notebook import sanitise as module
 from mltoolkit.notebook.sanitise import MAX_DEPTH, interactive, is_visible, sanitise, static
-
-sys.path.insert(0, str(Path(__file__).parent))
-import attacks
 
 
 class Census(HTMLParser):
@@ -63,7 +59,8 @@ def test_attacks_leave_only_what_is_listed(attack: str) -> None:
 
 fragments = st.lists(
     st.sampled_from(attacks.HTML)
-    | st.sampled_from("<a <b> </b> <table> </table> <td> <p> </p> <svg> </svg> <math> <style> </style> <!-- --> \" ' ` = > < / &lt; \x00 id=x style=\"color:red\" <template> </template> <select>".split(" "))
+    | st.sampled_from(["<a", "<b>", "</b>", "<table>", "</table>", "<td>", "<p>", "</p>", "<svg>", "</svg>", "<math>", "<style>", "</style>",
+                       "<!--", "-->", '"', "'", "`", "=", ">", "<", "/", "&lt;", "\x00", "id=x", 'style="color:red"', "<template>", "<select>"])
     | st.text(max_size=8),
     max_size=12,
 )  # fmt: skip
@@ -74,9 +71,8 @@ fragments = st.lists(
 def test_any_mixture_leaves_only_what_is_listed(parts: list[str]) -> None:
     clean = sanitise("".join(parts))
     only_what_is_listed(clean)
-    again = sanitise(clean)
-    # Prefixes pile up; apart from them, what is clean stays as it is.
-    assert html.unescape(again).replace("n-n-", "n-") == html.unescape(clean).replace("n-n-", "n-")
+    # A second parser may nest it otherwise (links in a table, say), and still finds nothing else.
+    only_what_is_listed(sanitise(clean))
 
 
 @given(st.text())

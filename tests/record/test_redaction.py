@@ -6,6 +6,7 @@ import base64
 import copy
 import html
 import io
+import itertools
 import json
 import pickle
 import re
@@ -97,7 +98,7 @@ def without_marks(text: str, names) -> str:
 def in_pieces(redactor: Redactor, text: str, cuts) -> str:
     stream = redactor.stream()
     places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
-    shown = [stream.feed(text[start:end]) for start, end in zip(places, places[1:], strict=False)]
+    shown = [stream.feed(text[start:end]) for start, end in itertools.pairwise(places)]
     return "".join(shown) + stream.flush()
 
 

@@ -170,7 +170,7 @@ for i in range(20_000):
         os.kill({{os.getpid()}}, signal.SIGCONT)'''
 notebook = notebook_of(code)
 outcome = execute(notebook, Order("python3"))
-print(outcome.status, outcome.warnings, notebook.cells[0].outputs[0].text == "".join(f"{i}\\n" for i in range(20_000)))
+print(outcome.status, outcome.warnings, notebook.cells[0].outputs[0].text == "".join(f"{{i}}\\n" for i in range(20_000)))
 """
 
 

@@ -101,7 +101,7 @@ def test_public_names_are_sorted_and_the_same_for_people_and_type_checkers() -> 
     assert set(mltoolkit.__all__) <= set(dir(mltoolkit))
 
 
-def test_each_public_name_can_be_had() -> None:
+def test_each_public_name_can_be_had(bare_workspace: Path) -> None:
     for name in mltoolkit.__all__:
         value = getattr(mltoolkit, name)
         assert value is getattr(importlib.import_module(mltoolkit._NAMES[name]), name)
@@ -118,7 +118,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_each_module_says_what_it_is_and_where_it_comes_from(name: str) -> None:
+def test_each_module_says_what_it_is_and_where_it_comes_from(name: str, bare_workspace: Path) -> None:
     if name.endswith("papermill_engine"):
         importlib.import_module("papermill")  # it asks for our engine while it is being imported itself
     module = importlib.import_module(name)
@@ -160,7 +160,7 @@ def test_version_is_one() -> None:
     assert distribution("mltoolkit").version == mltoolkit.__version__
 
 
-def test_doors_of_others_lead_to_ours() -> None:
+def test_doors_of_others_lead_to_ours(bare_workspace: Path) -> None:
     doors = {
         "papermill.engine": ("mltoolkit", "PapermillEngine"),
         "mlflow.run_context_provider": ("mltoolkit", "RunContext"),

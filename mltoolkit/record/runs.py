@@ -197,7 +197,7 @@ def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:
         metrics=dict(run.data.metrics),
     )
 
-# %% ../../nbs/02_record/08_runs.ipynb #2fe6b546
+# %% ../../nbs/02_record/08_runs.ipynb #77b70b7f
 def repair(
     *,
     start: str | Path | None = None,  # a path inside the workspace
@@ -207,9 +207,10 @@ def repair(
 
     root = settings.workspace(start)
     store = tracking.client(root)
-    condition = f"attributes.status = 'RUNNING' and tags.`mltoolkit.host` = '{_quoted(environment.host())}'"
+    here = f"tags.`mltoolkit.host` = '{_quoted(environment.host())}'"
+    unfinished = ("attributes.status = 'RUNNING'", "tags.`mltoolkit.status` = 'running'")  # a script in it may have ended it
     closed = []
-    for run in search(store, 10_000, [condition]):
+    for run in {run.info.run_id: run for each in unfinished for run in search(store, 10_000, [each, here])}.values():
         tags = run.data.tags
         pid = int(tags.get("mltoolkit.pid", "0"))
         if pid and environment.process_start(pid) != tags.get("mltoolkit.pid_start"):

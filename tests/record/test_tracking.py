@@ -60,8 +60,10 @@ def locked(path: Path, seconds: float) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def forget_the_workspace() -> Iterator[None]:
-    """A process has one workspace for its runs; tests have many."""
+def forget_the_workspace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process has one workspace for its runs; tests have many, and whoever imported MLflow before has told it one."""
+    for name in [name for name in os.environ if name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))]:
+        monkeypatch.delenv(name)
     tracking._workspace_with_settings.cache_clear()
     yield
     tracking._workspace_with_settings.cache_clear()

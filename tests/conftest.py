@@ -23,6 +23,20 @@ settings.load_profile("steady")
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 
 
+def _own_variables() -> list[str]:
+    return [name for name in os.environ if name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables_of_another_test() -> Iterator[None]:
+    """MLflow and its run-context provider set variables; none may outlive the test that had them set."""
+    before = {name: os.environ.pop(name) for name in _own_variables()}
+    yield
+    for name in _own_variables():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking store that MLflow has already migrated, which takes it ten seconds."""

@@ -60,10 +60,12 @@ _postpone("rfc3987_syntax", "is_valid_syntax")
 class NotebookUpgraded(UserWarning):
     """An older notebook format was converted in memory; the file is unchanged."""
 
-# %% ../../nbs/01_notebook/00_document.ipynb #5f34b905
+# %% ../../nbs/01_notebook/00_document.ipynb #d7a6c4d6
 def parse(
     text: str,  # JSON of a notebook
     name: str = "notebook",  # how errors call it
+    *,
+    outputs: bool = True,  # whether to keep the outputs of its cells
 ) -> NotebookNode:
     """Return the notebook that `text` holds, at format 4.5 or later.
 
@@ -71,7 +73,7 @@ def parse(
     import nbformat
 
     try:
-        raw = json.loads(text.removeprefix("\ufeff"))
+        raw = json.loads(text.removeprefix("\ufeff"), object_hook=None if outputs else _without_outputs)
     except json.JSONDecodeError as error:
         if not text.strip("\ufeff \t\r\n"):
             raise NotebookInvalid(f"{name} is empty; a notebook is a JSON document", path=name) from error
@@ -81,6 +83,7 @@ def parse(
         raise NotebookInvalid(f"{name} is nested too deeply to be a notebook", path=name) from error
     except ValueError as error:
         raise NotebookInvalid(f"{name} has a number that is too long: {error}", path=name) from error
+    del text  # the parsed notebook is as large, and so is the joined one
     major, minor = (raw.get("nbformat"), raw.get("nbformat_minor", 0)) if isinstance(raw, dict) else (None, None)
     if type(major) is not int or type(minor) is not int or major < 1:
         raise NotebookInvalid(f"{name} is JSON, but not a notebook: it has no 'nbformat' number", path=name)
@@ -92,7 +95,14 @@ def parse(
         warnings.warn(message, NotebookUpgraded, stacklevel=3)
     return notebook
 
-# %% ../../nbs/01_notebook/00_document.ipynb #dcc4bb30
+# %% ../../nbs/01_notebook/00_document.ipynb #2dbdf475
+def _without_outputs(value: dict[str, Any]) -> dict[str, Any]:
+    """Empty the outputs of a cell; any other object of the JSON stays as it is."""
+    if "cell_type" in value and isinstance(value.get("outputs"), list):
+        value["outputs"] = []
+    return value
+
+
 def _validated(raw: dict[str, Any], name: str) -> NotebookNode:
     """Upgrade and validate, turning the schema library's pages into one line."""
     import nbformat
@@ -150,30 +160,40 @@ def _mend_ids(notebook: NotebookNode) -> None:
             cell["id"] = uuid4().hex[:8]
         seen.add(cell["id"])
 
-# %% ../../nbs/01_notebook/00_document.ipynb #66c843a4
+# %% ../../nbs/01_notebook/00_document.ipynb #31e07bcf
 def read(
     path: str | Path,  # a file, or a URL that one of papermill's handlers reads
+    *,
+    outputs: bool = True,  # whether to keep the outputs of its cells
 ) -> NotebookNode:
     """Return the notebook at `path`. Raises `NotebookInvalid`."""
     name = str(path)
     if is_remote(name):
-        from papermill.iorw import papermill_io
+        return parse(_remote_text(name), name, outputs=outputs)
+    if Path(name).suffix == ".ipynb":
+        return parse(_file_text(Path(path)), name, outputs=outputs)
+    return _parse_plain(_file_text(Path(path)), name)
 
-        try:
-            return parse(papermill_io.read(name), name)
-        except NotebookInvalid:
-            raise
-        except Exception as error:  # noqa: BLE001 (each handler has errors of its own)
-            raise NotebookInvalid(f"cannot read {name}: {_short(str(error))}", path=name) from error
+
+def _remote_text(name: str) -> str:
+    from papermill.iorw import papermill_io
+
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return cast(str, papermill_io.read(name))
+    except Exception as error:  # noqa: BLE001 (each handler has errors of its own)
+        raise NotebookInvalid(f"cannot read {name}: {_short(str(error))}", path=name) from error
+
+
+def _file_text(path: Path) -> str:
+    name = str(path)
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise NotebookInvalid(f"no such notebook: {name}{_similar(Path(path))}", path=name) from error
+        raise NotebookInvalid(f"no such notebook: {name}{_similar(path)}", path=name) from error
     except UnicodeDecodeError as error:
         raise NotebookInvalid(f"{name} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}", path=name) from error
     except OSError as error:
         raise NotebookInvalid(f"cannot read {name}: {error.strerror}", path=name) from error
-    return parse(text, name) if Path(name).suffix == ".ipynb" else _parse_plain(text, name)
 
 # %% ../../nbs/01_notebook/00_document.ipynb #a058e285
 def _parse_plain(text: str, name: str) -> NotebookNode:

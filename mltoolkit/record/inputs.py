@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 # %% auto #0
-__all__ = ['RECORDS', 'note', 'records', 'mlflow_input', 'log_to_active_run']
+__all__ = ['RECORDS', 'note', 'records', 'changed', 'mlflow_input', 'log_to_active_run']
 
-# %% ../../nbs/02_record/00d_inputs.ipynb #854a3eb9
+# %% ../../nbs/02_record/00d_inputs.ipynb #7950953c
 RECORDS = "datasets.jsonl"  # in the folder of a run
 
 
@@ -26,7 +26,8 @@ def note(
     record: dict[str, Any],  # event (`read` or `written`), name, version, digest, rows, columns, uri, ...
 ) -> None:
     """Put the use of a dataset on the record of this process's run, if it has one."""
-    if folder := os.environ.get("MLTOOLKIT_RUN_DIR"):
+    recorded = os.environ.get("MLTOOLKIT_RUN_DIR")
+    if folder := recorded or os.environ.get("MLTOOLKIT_NOTES"):
         os.makedirs(folder, exist_ok=True)
         line = json.dumps(record) + "\n"
         file = os.open(Path(folder, RECORDS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -34,10 +35,10 @@ def note(
             os.write(file, line.encode())
         finally:
             os.close(file)
-    else:
+    if not recorded:
         log_to_active_run(record)
 
-# %% ../../nbs/02_record/00d_inputs.ipynb #f18d84a9
+# %% ../../nbs/02_record/00d_inputs.ipynb #8a4e1252
 def records(
     folder: str | Path,  # the folder of a run
 ) -> list[dict[str, Any]]:  # in the order in which they were noted
@@ -47,6 +48,16 @@ def records(
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def changed(
+    folder: str | Path,  # the folder of a run
+) -> list[tuple[str, int]]:  # name and version, in the order in which they were read
+    """Return what a run read and what is not any more as the run read it."""
+    from mltoolkit.record.dataset import check_unchanged
+
+    read = {(entry["name"], entry["version"]): entry for entry in records(folder) if entry["event"] == "read"}
+    return [key for key, entry in read.items() if not check_unchanged(entry)]
 
 # %% ../../nbs/02_record/00d_inputs.ipynb #b37315d3
 def mlflow_input(

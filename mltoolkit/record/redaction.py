@@ -295,7 +295,7 @@ def _rewrite_notebook(nb: Any, redactor: Redactor) -> Any:
     kept = cells if all(one is other for one, other in zip(new, cells, strict=True)) else new
     return _with_items(nb, [(key, kept if key == "cells" else redactor.value(item)) for key, item in nb.items()])
 
-# %% ../../nbs/02_record/03_redaction.ipynb #9f7c096c
+# %% ../../nbs/02_record/03_redaction.ipynb #4baf8b68
 class Redactor:
     """Rewrites the values of declared secrets and known formats, and counts what it removed.
 
@@ -318,7 +318,10 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets; the same object if it holds none."""
-        return self._replace(text, _merge(chain(_find_declared(text, self._declared), find_formats(text))))
+        return self._replace(text, self._spans(text))
+
+    def _spans(self, text: str) -> list[Span]:
+        return _merge(chain(_find_declared(text, self._declared), find_formats(text)))
 
     def binary(self, text: str) -> str:
         """Return the Base64 of a picture without declared values; what is very short is there by chance."""
@@ -326,7 +329,15 @@ class Redactor:
 
     def value(self, obj: Any) -> Any:
         """Return `obj` with the texts in its dictionaries (keys, too), lists and tuples rewritten."""
-        return _walk(obj, self.text)
+        texts: list[str] = []
+
+        def note(text: str) -> str:
+            texts.append(text)
+            return text
+
+        _walk(obj, note)
+        together = "\n".join(texts)  # one look at all of them, as there is mostly nothing to be found
+        return obj if self._spans(together) == [] else _walk(obj, self.text)
 
     def output(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return one output of a cell without its secrets."""

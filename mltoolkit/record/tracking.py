@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'notebook_name', 'provenance', 'RunContext', 'workspace_environment', 'artifact_uri', 'client', 'reached',
-           'experiment_id', 'serve_ui', 'open_run', 'close_run', 'open_children']
+__all__ = ['T', 'notebook_name', 'provenance', 'RunContext', 'start_afresh', 'workspace_environment', 'artifact_uri', 'client',
+           'reached', 'experiment_id', 'serve_ui', 'open_run', 'close_run', 'open_children']
 
 # %% ../../nbs/02_record/05_tracking.ipynb #13ed9f42
 def notebook_name() -> str | None:
@@ -96,7 +96,18 @@ class RunContext:
             return {**inherited, **own, "mltoolkit.record": record, "mlflow.parentRunId": record}
         return provenance(notebook_name(), root=self.root or settings.workspace())
 
-# %% ../../nbs/02_record/05_tracking.ipynb #c8ac3fc7
+# %% ../../nbs/02_record/05_tracking.ipynb #19944c48
+def start_afresh() -> None:
+    """Forget the folder and environment in which MLflow was imported; a forked kernel calls this, having its own."""
+    import sys
+
+    _workspace_with_settings.cache_clear()
+    registry = sys.modules.get("mlflow.tracking.context.registry")
+    for provider in getattr(registry, "_run_context_provider_registry", ()):
+        if isinstance(provider, RunContext):
+            provider.__init__()  # type: ignore[misc]
+
+
 @cache
 def _workspace_with_settings() -> Path | None:
     with contextlib.suppress(MltoolkitError, OSError):

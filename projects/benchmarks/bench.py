@@ -13,8 +13,11 @@ from mltoolkit.cli import Progress
 from mltoolkit.notebook import document
 
 PROJECT = Path(__file__).parent
-NOTEBOOKS = ["01_engine.ipynb"]
-QUICK = {"rounds": 2, "slow_rounds": 1, "cells": [1, 100], "output_mb": 1.0, "rows": 100_000}
+QUICK: dict[str, dict[str, Any]] = {
+    "01_engine.ipynb": {"rounds": 2, "slow_rounds": 1, "cells": [1, 100], "output_mb": 1.0, "rows": 100_000},
+    "02_scale.ipynb": {"rounds": 1, "output_mb": 1.0, "runs": 1000, "megabytes": 40, "cells": 200},
+}
+NOTEBOOKS = list(QUICK)
 
 
 def tables(run: Run) -> str:
@@ -24,9 +27,9 @@ def tables(run: Run) -> str:
     return "\n\n".join(str(output.get("text") or output["data"]["text/plain"]).rstrip() for output in outputs)
 
 
-def parameters(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that the options stand for."""
-    given = dict(QUICK) if arguments.quick else {}
+def parameters(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return the parameters of a notebook that the options stand for."""
+    given = dict(QUICK[name]) if arguments.quick else {}
     return given | ({"rounds": arguments.repeat} if arguments.repeat else {})
 
 
@@ -35,12 +38,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=int(os.environ.get("REPEAT") or 0), metavar="N", help="measure N times (or REPEAT=N)")
     parser.add_argument("--quick", action="store_true", default=bool(os.environ.get("QUICK")), help="smaller works, fewer rounds (or QUICK=1)")
-    given = parameters(parser.parse_args())
-    print(f"Measuring takes {'two minutes' if given else 'a quarter of an hour'} on a machine that does nothing else.", file=sys.stderr)
+    arguments = parser.parse_args()
+    print(f"Measuring takes {'five minutes' if arguments.quick else 'half an hour'} on a machine that does nothing else.", file=sys.stderr)
     for name in NOTEBOOKS:
         progress = Progress()
         try:
-            run = run_notebook(PROJECT / name, parameters=given, watch=progress)
+            run = run_notebook(PROJECT / name, parameters=parameters(arguments, name), watch=progress)
         except MltoolkitError as error:
             progress.close()
             print(error, file=sys.stderr)

@@ -108,6 +108,25 @@ def test_lone_surrogates_survive_writing_and_reading(tmp_path: Path) -> None:
     assert document.read(tmp_path / "nb.ipynb").cells[0].source == "'\ud800 🤯 \udcff'"
 
 
+def test_outputs_are_left_out_on_request_and_nothing_else(tmp_path: Path) -> None:
+    output = {"output_type": "stream", "name": "stdout", "text": ["a\n", "b"]}
+    code = {"cell_type": "code", "id": "a", "metadata": {"outputs": [output]}, "execution_count": 1, "source": "1", "outputs": [output]}
+    words = {"cell_type": "markdown", "id": "b", "metadata": {}, "source": "x", "attachments": {"outputs": {"text/plain": "y"}}}
+    text = json.dumps({"cells": [code, words], "metadata": {"outputs": [1]}, "nbformat": 4, "nbformat_minor": 5})
+    path = tmp_path / "a.ipynb"
+    path.write_text(text)
+    whole, without = document.read(path), document.read(path, outputs=False)
+    assert whole.cells[0].outputs[0].text == "a\nb"
+    assert without.cells[0].outputs == []
+    whole.cells[0].outputs = []
+    assert without == whole == document.parse(text, outputs=False)
+    older = {"worksheets": [{"cells": [{"cell_type": "code", "input": "1", "language": "python", "outputs": [{"output_type": "stream", "text": "a"}]}], "metadata": {}}], "metadata": {}, "nbformat": 3, "nbformat_minor": 0}
+    with pytest.warns(NotebookUpgraded):
+        assert document.parse(json.dumps(older), outputs=False).cells[0].outputs == []
+    with pytest.raises(NotebookInvalid):
+        document.parse(text.replace('"outputs": [{"output', '"outputs": 5, "x": [{"output'), outputs=False)
+
+
 def test_missing_and_doubled_ids_are_mended() -> None:
     cells = [code_cell(id="same"), code_cell(id="same"), code_cell(id=None), code_cell(id=...)]
     ids = [cell.id for cell in document.parse(json.dumps(of(cells=cells))).cells]

@@ -266,3 +266,12 @@ def test_short_names_of_classes_are_those_of_pygments_and_of_terminals() -> None
     terminal = {f"{kind}{number}" for kind in "fb" for number in range(16)} | {"sw", "bd", "dm", "it", "un", "st"}
     assert len(names) > 80
     assert {name for name in names if len(name) < 4} <= terminal | set(STANDARD_TYPES.values())
+
+
+def test_a_page_comes_in_pieces_that_can_be_written() -> None:
+    nb = new_notebook(cells=[new_markdown_cell("# \ud800 one"), new_code_cell("print('\udfff')"), new_markdown_cell(""), new_markdown_cell("# two\n# three")])
+    parts = list(module.pieces(nb, title="t \ud800", facts={"status": "succeeded"}))
+    assert "".join(parts) == render(nb, title="t \ud800", facts={"status": "succeeded"})
+    assert all(part.encode() for part in parts)
+    assert parts[0].index("Contents") < parts[0].index("<main")
+    assert [part.count("<section") for part in parts].count(1) == 3

@@ -47,6 +47,65 @@ def simulated(text: str) -> str:
     return "\n".join("".join(line) for line in lines)
 
 
+STEPS = ["\r", "\b", "\b\b\b", "\x1b[K", "\x1b[0K", "\x1b[1K", "\x1b[2K", "\x9bK", "\x9b2K", "\n", "\r\n"]
+COLOURS = {"\x1b[0;31m": "f1", "\x9b0;34m": "f4", "\x1b[0;38;5;28m": "f2", "\x1b[0;1;4m": "bd un", "\x1b[0m": "", "\x1b[m": ""}
+DROPPED = ["\x1b[2J", "\x1b[?25l", "\x1b]0;t&<\x07", "\x9b5A", "\x1b(B", "\x07", "\x00", "\x7f"]
+COLOURED = st.lists(st.sampled_from(["a", "bc ", "<&>", "é", *STEPS, *COLOURS, *DROPPED]), max_size=30)
+
+
+def letters(pieces: list[str]) -> list[tuple[str, str]]:
+    """The classes of each letter that stands there in the end, and the letter."""
+    shown: list[tuple[str, str]] = []
+    line: list[tuple[str, str]] = []
+    column, classes = 0, ""
+    for piece in pieces:
+        if piece in COLOURS:
+            classes = COLOURS[piece]
+        elif piece in ("\n", "\r\n"):
+            shown += [*line, ("", "\n")]
+            line, column = [], 0
+        elif piece == "\r":
+            column = 0
+        elif piece.startswith("\b"):
+            column = max(0, column - len(piece))
+        elif piece.endswith("1K"):
+            line = [("", " ")] * len(line[: column + 1]) + line[column + 1 :]
+        elif piece.endswith("K"):
+            line = [] if piece.endswith("2K") else line[:column]
+        elif piece not in DROPPED:
+            for letter in piece:
+                line += [("", " ")] * (column + 1 - len(line))
+                line[column] = (classes, letter)
+                column += 1
+    return shown + line
+
+
+def letters_of(markup: str) -> list[tuple[str, str]]:
+    """The classes of each letter of a piece of HTML, and the letter."""
+    shown, classes = [], ""
+    for opening, closing, text in re.findall(r'<span class="([^"]+)">|(</span>)|([^<]+)', markup):
+        classes = opening or ("" if closing else classes)
+        shown += [("" if letter == "\n" else classes, letter) for letter in html.unescape(text)]
+    return shown
+
+
+@given(COLOURED)
+@settings(max_examples=500)
+def test_each_letter_has_the_colours_it_was_written_with(pieces: list[str]) -> None:
+    assert letters_of(terminal_html("".join(pieces))[0]) == letters(pieces)
+
+
+@pytest.mark.parametrize("limit", [10, 100, 1000])
+def test_lines_in_colour_and_lines_written_over_are_cut_alike(limit: int) -> None:
+    coloured = "".join(f"\x1b[3{number % 8}mword\x1b[0m\n" for number in range(400))
+    for text in (coloured, coloured.replace("\n", "\x1b[K\n"), coloured.replace("\n", "\n\x1b[2K"), coloured.replace("\n", " \rw\n")):
+        shown, left_out = terminal_html(text, limit)
+        plain = html.unescape(re.sub(r"</?span[^>]*>", "", shown))
+        assert 0 < len(plain) <= limit
+        assert left_out > 0
+        assert ("word\n" * 400).startswith(plain.replace(" ", "").replace("\n\n", "\n"))
+
+
 @given(PIECES)
 @settings(max_examples=500)
 def test_both_show_what_a_terminal_shows(text: str) -> None:
@@ -91,6 +150,8 @@ def test_plain_text_is_unchanged(text: str) -> None:
         ("a\r\r\nb\r\n", "a\nb\n"),
         ("\b\bab\b\b\bX", "Xb"),
         ("abc\x1b[2Kd", "   d"),
+        ("abc\r\x07\x00X\x7fY", "XYc"),
+        ("\x1b[2K\rabc\x1b[K\n\x1b[1Kdef", "abc\ndef"),
         ("tab\tstays", "tab\tstays"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -99,6 +100,26 @@ def test_a_run_is_found_by_what_it_wrote(bare_workspace: Path, monkeypatch: pyte
             runs.find(name)
 
 
+def test_only_manifests_that_may_matter_are_parsed(bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = bare_workspace / "out [é]"
+    out.mkdir()
+    for number in range(20):
+        keep(bare_workspace, f"aa{number:02}", began=float(number))
+    keep(bare_workspace, "bb", began=0.5, output=str(out / "a.ipynb"))
+    keep(bare_workspace, "cc", Status.running, began=30.0, output=str(out / "b.ipynb"), host=environment.host(), pid=1, pid_start="long ago")
+    parsed: list[str] = []
+    load = runs.load
+    monkeypatch.setattr(runs, "load", lambda folder: parsed.append(Path(folder).name) or load(folder))
+    assert runs.find("out [é]/a.ipynb").run_id == "bb"
+    assert parsed == ["cc", "bb"]
+    parsed.clear()
+    assert runs.find(str(runs.runs_folder(bare_workspace) / "aa07" / "a.html")).run_id == "aa07"
+    assert parsed == ["aa07"]
+    parsed.clear()
+    assert [folder.name for folder in sorted(runs._folders(runs.runs_folder(bare_workspace))) if runs._rescue(folder)] == ["cc"]
+    assert parsed == ["cc"]
+
+
 def test_a_folder_without_a_manifest_that_can_be_read_is_passed_over(bare_workspace: Path) -> None:
     keep(bare_workspace, "aa", began=1.0)
     for number, text in enumerate([None, "", "{", "[]", '{"run_id": "x"}']):
@@ -123,8 +144,8 @@ def test_runs_that_only_the_store_has(workspace: Path) -> None:
     assert runs.find(second[:12]).status is Status.failed
     store.create_run("0")  # somebody's plain MLflow run is no run of record
     assert runs.find("latest").run_id == second
-    for name in ("0123nothing", "zz"):
-        with pytest.raises(RunNotFound, match=f"no recorded run is called '{name}'; `mltoolkit runs` lists"):
+    for name in ("0123nothing", "zz", "%", "_" * 32, first[:12].upper() + "A", f"{first[:5]}%", f"{first[:5]}'"):
+        with pytest.raises(RunNotFound, match=re.escape(f"no recorded run is called {name!r}; `mltoolkit runs` lists")):
             runs.find(name)
     with pytest.raises(RunNotFound, match="2 runs begin with ''"):
         runs.find("")

@@ -17,7 +17,7 @@ from .errors import SettingsError, nearest
 
 # %% auto #0
 __all__ = ['LOCAL', 'SETTINGS', 'local', 'workspace', 'is_workspace', 'project_of', 'duration', 'size', 'Setting', 'Resolved',
-           'resolve', 'get', 'listing', 'silence']
+           'resolve', 'get', 'listing', 'silence', 'pickles']
 
 # %% ../nbs/00_base/01_settings.ipynb #e9b5f5e9
 LOCAL = ".mltoolkit"  # the folder of local state, below the workspace's root
@@ -147,7 +147,7 @@ class Setting:
     environment: tuple[str, ...] = ()  # further variables that users know, after MLTOOLKIT_<NAME>
     place: bool = False  # a path or a URI: relative ones are relative to the workspace
 
-# %% ../nbs/00_base/01_settings.ipynb #f3aa77ad
+# %% ../nbs/00_base/01_settings.ipynb #02b01d7f
 SETTINGS = {
     row.name: row
     for row in [
@@ -162,7 +162,11 @@ SETTINGS = {
         Setting("variables", _names, "", "Environment variables (names, with commas) that the record of a run keeps."),
         Setting("diff_limit", size, 1_000_000, "Largest uncommitted diff that the record of a run keeps whole."),
         Setting("output_limit", size, 20_000_000, "Largest output of one cell kept in the notebook; the rest goes to a file beside it."),
+        Setting("warm", _flag, True, "Fork Python kernels from a process with the imports done; `no` starts each from nothing."),
+        Setting("preload", _names, "auto", "Modules (with commas) imported before the fork; `auto` for what the notebooks import, `none`."),
+        Setting("warm_idle", duration, 1800.0, "How long the process that kernels are forked from waits for another request."),
         Setting("telemetry", _flag, False, "Let MLflow and other libraries report usage to their makers."),
+        Setting("allow_pickle", _flag, False, "Let MLflow open model files that can run code, in executed notebooks.", ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION",)),
     ]
 }
 
@@ -256,3 +260,11 @@ def silence(
     if not get("telemetry", start=start):
         for name, value in _SILENCE.items():
             environ.setdefault(name, value)
+
+# %% ../nbs/00_base/01_settings.ipynb #88f83560
+def pickles(
+    *,
+    start: str | Path | None = None,  # a path inside the workspace
+) -> dict[str, str]:
+    """Return the environment variable that tells MLflow whether to open model files that can run code."""
+    return {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": str(get("allow_pickle", start=start)).lower()}

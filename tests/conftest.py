@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,22 @@ def _own_variables() -> list[str]:
     return [name for name in os.environ if name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody else's zygotes are used or ended here, and none of ours is left."""
+    from mltoolkit.execution import kernels
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="mlt-run-") as folder:
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # a short one: it is part of the addresses of sockets
+        yield
+        kernels.stop_zygotes()
+
+
 @pytest.fixture(autouse=True)
 def _no_variables_of_another_test() -> Iterator[None]:
     """MLflow and its run-context provider set variables; none may outlive the test that had them set."""
     before = {name: os.environ.pop(name) for name in _own_variables()}
+    os.environ["MLTOOLKIT_WARM"] = "no"  # what outlives a run on purpose has tests of its own
     yield
     for name in _own_variables():
         del os.environ[name]
@@ -49,17 +62,13 @@ def prepared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bare_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def bare_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty workspace without a tracking store; the working directory."""
-    for name in [name for name in os.environ if name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))]:
-        monkeypatch.delenv(name)
     root = tmp_path / "workspace"
     root.mkdir()
     (root / "settings.ini").write_text("[mltoolkit]\n")
     monkeypatch.chdir(root)
-    yield root
-    for name in [name for name in os.environ if name.startswith(("MLTOOLKIT_", "MLFLOW_", "_MLFLOW"))]:
-        del os.environ[name]
+    return root
 
 
 @pytest.fixture

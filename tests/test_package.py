@@ -21,7 +21,7 @@ import mltoolkit
 PACKAGE = Path(mltoolkit.__file__).parent
 HEAVY = ["mlflow", "pandas", "papermill", "pydantic", "numpy", "pyarrow", "deltalake", "matplotlib", "sklearn",
          "IPython", "nbconvert", "nbformat", "nbclient", "jupyter_client", "zmq", "sqlalchemy", "fsspec", "psutil"]  # fmt: skip
-WINGS = ["errors", "settings", "notebook", "record", "execution", "conventions", "scheduling", "release", "monitoring", "views", "cli"]
+WINGS = ["errors", "doors", "settings", "notebook", "record", "execution", "conventions", "scheduling", "release", "monitoring", "views", "cli"]
 MODULES = sorted(
     found.name for found in pkgutil.walk_packages([str(PACKAGE)], "mltoolkit.") if not found.name.endswith(("._modidx", ".supervisor"))
 )

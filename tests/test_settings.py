@@ -30,7 +30,11 @@ ANOTHER = {  # a value for each setting that differs from its default: as text, 
     "variables": ("LANG, TZ", ["LANG", "TZ"]),
     "diff_limit": ("10kB", 10_000),
     "output_limit": ("1 MiB", 1_048_576),
+    "warm": ("no", False),
+    "preload": ("pandas, polars", ["pandas", "polars"]),
+    "warm_idle": ("5m", 300.0),
     "telemetry": ("yes", True),
+    "allow_pickle": ("true", True),
 }
 
 
@@ -44,7 +48,8 @@ def write_ini(folder: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("row", SETTINGS.values(), ids=lambda row: row.name)
-def test_each_row_is_documented_and_has_a_default_of_its_type(row: settings.Setting, bare_workspace: Path) -> None:
+def test_each_row_is_documented_and_has_a_default_of_its_type(row: settings.Setting, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"MLTOOLKIT_{row.name.upper()}", raising=False)
     assert re.fullmatch(r"[A-Z].{20,120}\.", row.help), "help is one sentence"
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", row.name)
     found = settings.resolve(row.name)
@@ -73,6 +78,7 @@ def test_command_prints_every_setting_with_value_origin_and_help(bare_workspace:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_argument_then_variable_then_file_then_default(name: str, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, expected = ANOTHER[name]
+    monkeypatch.delenv(f"MLTOOLKIT_{name.upper()}", raising=False)
     default = settings.resolve(name)
     assert default.origin == "default"
     assert default.value != expected
@@ -80,7 +86,7 @@ def test_argument_then_variable_then_file_then_default(name: str, bare_workspace
     path = write_ini(bare_workspace, f"[mltoolkit]\n{name.upper()} = {text}\n")
     assert (settings.resolve(name).value, settings.resolve(name).origin) == (expected, str(path))
 
-    third = {"variables": "HOME", "telemetry": "no"}.get(name, str(SETTINGS[name].default))
+    third = {"variables": "HOME", "warm": "yes", "telemetry": "no", "allow_pickle": "off"}.get(name, str(SETTINGS[name].default))
     write_ini(bare_workspace, f"[mltoolkit]\n{name} = {third}\n")
     monkeypatch.setenv(f"MLTOOLKIT_{name.upper()}", text)
     found = settings.resolve(name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Order', 'Outcome', 'execute']
 
-# %% ../../nbs/03_execution/01_engine.ipynb #12104e85
+# %% ../../nbs/03_execution/01_engine.ipynb #971d92f6
 @dataclass
 class Order(Destination):
     """How a notebook is to be executed, and what becomes of its output."""
@@ -35,6 +35,7 @@ class Order(Destination):
     timeout: float | None = 86400.0  # seconds for the whole notebook
     cell_timeout: float | None = 43200.0  # seconds for one cell
     start_timeout: float | None = 120.0
+    warm: bool | None = None  # whether the kernel is forked: None if that can be done at once, True waits for it
     grace: float = 10.0  # seconds between an interrupt and a kill
     prepare: str = ""  # code executed before the first cell, unseen
     confide: str = ""  # code executed after the parameters, unseen: it sets the secrets
@@ -53,11 +54,13 @@ class Outcome:
     evalue: str = ""
     signal: int | None = None  # what ended the kernel, or what asked to stop
     usage: Usage = field(default_factory=Usage)
+    warm: bool = False  # whether the kernel was forked
     executed: int = 0
     skipped: int = 0
     warnings: list[str] = field(default_factory=list)  # what did not go as it should without ending it
+    kept: bool = True  # whether all of it could be written down; not on a full disk
 
-# %% ../../nbs/03_execution/01_engine.ipynb #975a66d6
+# %% ../../nbs/03_execution/01_engine.ipynb #b6be7ead
 def execute(
     notebook: NotebookNode,  # changed in place: outputs, execution counts, metadata
     order: Order,  # how
@@ -72,10 +75,12 @@ def execute(
     _begin(notebook)
     deadline = None if order.timeout is None else time.monotonic() + order.timeout
     session = KernelSession(
-        order.kernel_name, cwd=order.cwd, env=order.env, stop=stopping, start_timeout=order.start_timeout, meanwhile=order.meanwhile
+        order.kernel_name, cwd=order.cwd, env=order.env, stop=stopping, start_timeout=order.start_timeout, warm=order.warm,
+        meanwhile=order.meanwhile,
     )  # fmt: skip
     try:
         with stop_on_signals(stopping), session:
+            outcome.warm = session.warm
             _loop(notebook, order, session, deadline, outcome)
             session.close(order.grace if outcome.status is not Status.kernel_died else 0)
     except KernelDied as error:
@@ -84,7 +89,7 @@ def execute(
         outcome.status, outcome.message, outcome.signal = Status.cancelled, error.message, stopping.signal
     except OSError as error:  # a full disk
         outcome.status, outcome.message = Status.failed, f"the run could not be kept: {error}"
-        outcome.ename, outcome.evalue = type(error).__name__, str(error)
+        outcome.ename, outcome.evalue, outcome.kept = type(error).__name__, str(error), False
     finally:
         if stop is None:
             stopping.close()

@@ -101,6 +101,18 @@ def report(path: str, status: int | None, leftover: int) -> None:
         pass  # the runner does without the figures; the exit status still reaches it
 
 
+def tidy(path: str) -> None:
+    """Remove the folder of REPORT, which the runner did not live to remove."""
+    folder = os.path.dirname(path)
+    if os.path.basename(folder).startswith("mlt-"):
+        try:
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
+        except OSError:
+            pass
+
+
 def spawn(command: list[str]) -> int:
     """Start the kernel in a session of its own; it dies with this process. Return its pid."""
     pid = os.fork()
@@ -111,7 +123,7 @@ def spawn(command: list[str]) -> int:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        os.environ["JPY_PARENT_PID"] = str(os.getppid())
+        os.environ["JPY_PARENT_PID"] = os.environ["_MLTOOLKIT_SUPERVISOR"] = str(os.getppid())
         os.execvp(command[0], command)  # noqa: S606
     except OSError as error:
         sys.stderr.write(f"cannot start {command[0]}: {error}\n")
@@ -151,6 +163,8 @@ def main() -> None:
     leftover, seen = sweep(kernel)
     status = seen if status is None else status
     report(path, status, leftover)
+    if os.getppid() != runner:
+        tidy(path)
     if stopping or status is None:
         os._exit(143)
     os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))

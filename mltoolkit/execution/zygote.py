@@ -1,0 +1,922 @@
+"""Fork kernels from a process that has a workspace's imports done.
+
+A plain module, not exported from a notebook: like supervisor.py, from which it takes over, it is started
+as a script by the interpreter of the kernels, with a configuration (JSON) on its standard input, and
+imports the standard library only until it preloads what it is told to.
+
+What forks well is preloaded; what does not is noticed, and left to the notebook: a module that starts a
+thread or a process when it is imported, prints something, or asks whether it runs in IPython. The
+variables of the environment that are read while preloading are recorded: a kernel with other values of
+them is not forked from here. What a process inherits besides (resource limits, control group, ...) is in
+the key by which a zygote is found; see kernels.py.
+
+Each fork is two processes: a supervisor, which adopts and ends what the kernel leaves behind, and below
+it the kernel. The connection over which it was asked for is the kernel's lifeline: when it closes, the
+kernel and all it started are ended. The zygote itself may die without harm to the kernels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar, NoReturn
+
+KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first cells
+    "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.debugger", "ipykernel.parentpoller", "comm", "matplotlib_inline", "jedi",
+    "IPython.core.completerlib", "IPython.core.oinspect", "IPython.extensions.storemagic", "IPython.utils.wildcard",
+    "tornado.platform.asyncio", "tornado.queues", "faulthandler", "pdb", "sqlite3", "encodings.idna", "encodings.latin_1", "stringprep",
+    "IPython.core.logger", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
+)  # fmt: skip
+VOLATILE = frozenset({  # differ from run to run; what reads them while it is imported is put right in `Starting.take_over`
+    "_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES", "JPY_PARENT_PID", "JPY_SESSION_NAME", "IPYNB_FILE", "MPLBACKEND",
+    "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT",
+    "_MLFLOW_TELEMETRY_SESSION_ID", "PYTEST_CURRENT_TEST", "_MLTOOLKIT_SUPERVISOR",
+})  # fmt: skip
+OVERRIDES = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # no threads before a fork
+INLINE = "module://matplotlib_inline.backend_inline"  # what ipykernel makes matplotlib's default
+ANSWERED_LATER = {  # modules that ask for IPython when they are imported → what they would have called then
+    "tqdm.autonotebook": "",  # only the name of the shell's class, and only whether it is Qt's
+    "ipywidgets": "_handle_ipython",
+    "matplotlib_inline.backend_inline": "",  # it is forgotten, and loaded again by the first plot
+}
+
+
+def lasting(variables: dict[str, str]) -> dict[str, str]:
+    """Leave out what differs from run to run."""
+    return {name: value for name, value in variables.items() if name not in VOLATILE and not name.startswith("MLTOOLKIT_")}
+
+
+def _sibling(name: str) -> Any:
+    """Load a module of this folder by its path: the interpreter need not have the toolkit."""
+    spec = importlib.util.spec_from_file_location(f"_mltoolkit_{name}", os.path.join(os.path.dirname(__file__), f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+# -- preloading --------------------------------------------------------------------------------------------
+
+
+class Reading(os._Environ):  # type: ignore[type-arg]
+    """The environment, noting which variables are read one by one."""
+
+    read: ClassVar[set[str]] = set()
+
+    def __getitem__(self, name: str) -> str:
+        if isinstance(name, str) and sys._getframe(1).f_code.co_name not in ("__iter__", "copy"):  # not while it is copied
+            self.read.add(name)
+        value: str = super().__getitem__(name)
+        return value
+
+
+class Trial:
+    """What must not happen while a module is imported that is to be there before a fork."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self.asked = False
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as this process)
+        self.handlers = self._handlers()
+
+    @staticmethod
+    def _handlers() -> list[Any]:
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)]
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch what is printed, and notice who asks for IPython."""
+        import IPython
+        from IPython.core import getipython
+
+        original = getipython.get_ipython
+
+        def get_ipython() -> Any:
+            self.asked |= sys._getframe(1).f_globals.get("__name__") not in ANSWERED_LATER
+            return original()
+
+        kept = [os.dup(1), os.dup(2)]
+        for number in (1, 2):
+            os.dup2(self.output.fileno(), number)
+        getipython.get_ipython = IPython.get_ipython = get_ipython
+        try:
+            yield
+        finally:
+            getipython.get_ipython = IPython.get_ipython = original
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number in (1, 2):
+                os.dup2(kept[number - 1], number)
+                os.close(kept[number - 1])
+
+    def objection(self) -> str:
+        """Say what happened that must not, or nothing."""
+        if len(os.listdir("/proc/self/task")) > 1:
+            return "starts a thread when it is imported"
+        if children():
+            return "starts a process when it is imported"
+        if os.fstat(self.output.fileno()).st_size:
+            return "prints something when it is imported"
+        if self.asked:
+            return "asks whether it runs in IPython when it is imported"
+        if self._handlers() != self.handlers:
+            return "handles signals when it is imported"
+        return ""
+
+
+def children() -> list[int]:
+    """The processes that this one started and that have not been reaped."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def preload(
+    names: list[str],
+    excluded: dict[str, str],  # module → why not; grows
+) -> tuple[list[str], bool]:
+    """Import modules; return which are there, and whether one of them must be undone, by starting again."""
+    for name in KERNEL_MODULES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    trial = Trial()
+    done: list[str] = []
+    for name in names:
+        if any(name == other or name.startswith(other + ".") for other in excluded):
+            continue
+        try:
+            with trial.listening():
+                importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the notebook is to see it, not we)
+            excluded[name] = f"{type(error).__name__}: {error}"
+        objection = trial.objection()
+        if objection:
+            excluded[name] = objection
+            return done, True
+        if name not in excluded:
+            done.append(name)
+    trial.output.close()
+    return done, False
+
+
+def third_party(name: str) -> bool:
+    """Whether a module comes from an installed package, not from a folder that somebody works in."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top in ("mltoolkit", "__main__"):
+        return False
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin or "", *(spec.submodule_search_locations or [])] if spec else []
+    return any(f"{os.sep}{folder}{os.sep}" in place for place in places for folder in ("site-packages", "dist-packages"))
+
+
+def imports(path: str) -> list[str]:
+    """The third-party modules that a notebook imports, in order."""
+    import ast
+
+    try:
+        with open(path, "rb") as file:
+            cells = json.load(file)["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    found: dict[str, None] = {}
+    for cell in cells if isinstance(cells, list) else []:
+        source = cell.get("source", "") if isinstance(cell, dict) and cell.get("cell_type") == "code" else ""
+        lines = ("".join(source) if isinstance(source, list) else str(source)).splitlines()
+        kept = "\n".join("" if line.lstrip().startswith(("%", "!", "?")) else line for line in lines)
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            for node in ast.walk(ast.parse(kept)):
+                if isinstance(node, ast.Import):
+                    found.update((alias.name, None) for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found[node.module] = None
+    return [name for name in found if third_party(name)]
+
+
+def discover(root: str, most: int = 500) -> list[str]:
+    """The third-party modules that a workspace's notebooks import, the common ones first."""
+    from collections import Counter
+
+    counts: Counter[str] = Counter()
+    seen = 0
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "_")) and name not in ("node_modules", "site-packages", "build")]
+        for name in files:
+            if name.endswith(".ipynb") and seen < most:
+                seen += 1
+                counts.update(imports(os.path.join(folder, name)))
+    return [name for name, _ in counts.most_common()]
+
+
+# -- becoming a kernel -------------------------------------------------------------------------------------
+
+
+class Starting:
+    """What a fork of the zygote does to be a kernel like any other."""
+
+    def __init__(self, threads: list[tuple[Any, int]]) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        for library, number_of_threads in threads:
+            library.set_num_threads(number_of_threads)
+        import gc
+        import itertools
+        import threading
+
+        gc.enable()
+        threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
+
+    def take_over(self, request: dict[str, Any]) -> None:
+        """Take over the environment, the folder and the rest of what a new process gets from whoever starts it."""
+        parent = str(os.getppid())
+        variables = {**request["env"], "JPY_PARENT_PID": parent, "_MLTOOLKIT_SUPERVISOR": parent}
+        os.environ.clear()
+        os.environ.update(variables)
+        time.tzset()
+        os.umask(request["umask"])
+        os.sched_setaffinity(0, request["affinity"])
+        os.chdir(request["cwd"])
+        _fresh_random_state()
+        _fresh_backend(variables)
+        _fresh_folder(request["cwd"])
+        launcher = importlib.util.find_spec("ipykernel_launcher")
+        sys.argv = [(launcher and launcher.origin) or "ipykernel_launcher.py", *request["arguments"]]
+        tracking = sys.modules.get("mltoolkit.record.tracking")
+        if tracking is not None:
+            tracking.start_afresh()
+
+    def application(self, arguments: list[str]) -> Any:
+        """Make ipykernel's application, ready to be started."""
+        from ipykernel.kernelapp import IPKernelApp
+
+        app: Any = IPKernelApp.instance(parent_handle=os.getppid())
+        app.initialize(arguments)
+        _answer_late()
+        for early in EARLY:
+            early.stream = getattr(sys, early.called)
+        return app
+
+
+def to_the_end(run: Any) -> NoReturn:
+    """Run what a kernel does, and end as an interpreter does."""
+    code: Any = 1
+    known = list(sys.modules.values())
+    try:
+        run()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(bool(error.code))
+    except BaseException:  # noqa: BLE001
+        import traceback
+
+        traceback.print_exc(file=sys.__stderr__)
+    _finish(code, known)
+
+
+def become_kernel(request: dict[str, Any], files: list[int], threads: list[tuple[Any, int]]) -> None:
+    """Be the kernel that was asked for."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    _fresh_streams()
+    starting = Starting(threads)
+    starting.take_over(request)
+    run(starting.application(request["arguments"]))
+
+
+def become_spare(link: socket.socket, folder: str, config: dict[str, Any], threads: list[tuple[Any, int]]) -> None:
+    """Be a kernel ahead of need: all but what only the request will say is done when it comes."""
+    import pathlib
+
+    from tornado.ioloop import IOLoop
+
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(2):  # standard error is still the zygote's log
+        os.dup2(nothing, number)
+    os.close(nothing)
+    _fresh_streams()
+    starting = Starting(threads)
+    Reading.read.clear()
+    os.environ.clear()
+    os.environ.update(config["variables"])
+    os.environ.__class__ = Reading
+    connection = {"transport": "ipc", "ip": os.path.join(folder, "k"), "key": os.urandom(16).hex(), "signature_scheme": "hmac-sha256",
+                  "kernel_name": "python3", **{f"{name}_port": port for port, name in enumerate(CHANNELS, 1)}}  # fmt: skip
+    _write(os.path.join(folder, "kernel.json"), connection)
+    app = starting.application(["-f", os.path.join(folder, "kernel.json"), *config["spare"]])
+    os.environ.__class__ = os._Environ
+    made = {name: value for name, value in os.environ.items() if config["variables"].get(name) != value}
+    copies = [0, *(getattr(stream, "_original_stdstream_copy", number) for number, stream in ((1, sys.stdout), (2, sys.stderr)))]
+
+    def assigned(*_: object) -> None:
+        loop.remove_handler(link.fileno())
+        request, files = receive(link)
+        refusal = _unlike(request, config["variables"], app)
+        if refusal:
+            send(link, {"refused": refusal})
+            os._exit(1)
+        for copy, file in zip(copies, files, strict=True):
+            os.dup2(file, copy, inheritable=copy == 0)
+            os.close(file)
+        starting.take_over(request)
+        os.environ.update({name: value for name, value in made.items() if name not in VOLATILE or not request["env"].get(name)})
+        app.shell.starting_dir = request["cwd"]
+        app.shell.user_ns["_dh"][:] = [pathlib.Path(request["cwd"])]
+        send(link, {"sockets": connection})
+        link.close()
+
+    loop = IOLoop.current()
+    loop.add_handler(link.fileno(), assigned, IOLoop.READ)
+    send(link, {"ready": True})
+    run(app)
+
+
+def run(app: Any) -> None:
+    """Run the kernel; when it is to end, let the thread that was told so finish before the one that writes its output."""
+    app.start()
+    if app.control_thread is not None:
+        app.control_thread.join(5.0)  # it ends itself: the request to shut down stops its loop first
+
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+
+
+def _unlike(request: dict[str, Any], variables: dict[str, str], app: Any) -> str:
+    """Say why a spare is not what would have been started for this request, or nothing."""
+    env = lasting(request["env"])
+    names = {name for name in Reading.read if env.get(name) != variables.get(name)} & set(lasting(dict.fromkeys(Reading.read, "")))
+    if names:
+        return f"it was started with another value of {', '.join(sorted(names))}"
+    if [name for name in os.listdir(app.profile_dir.startup_dir) if name.endswith((".py", ".ipy"))]:
+        return "IPython has files to execute at the start"
+    for name in ("ipython_config", "ipython_kernel_config"):
+        for kind in (".py", ".json"):
+            if os.path.exists(os.path.join(request["cwd"], name + kind)):
+                return f"the notebook's folder has a {name}{kind}"
+    return ""
+
+
+def _finish(code: int, known: list[Any]) -> NoReturn:
+    """End as an interpreter does, without taking apart the modules of the zygote, only those of the notebook's author."""
+    import atexit
+    import gc
+    import threading
+
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):
+        before = {id(module) for module in known}
+        for module in [module for module in sys.modules.values() if id(module) not in before]:
+            path = getattr(module, "__file__", None) or ""
+            if path.endswith(".py") and not path.startswith((sys.prefix, sys.base_prefix)) and not third_party(module.__name__):
+                vars(module).clear()
+        gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(code)
+
+
+class Early(io.TextIOBase):
+    """A standard stream for the modules that are preloaded: what they keep of it is the kernel's own once there is a kernel."""
+
+    def __init__(self, called: str) -> None:
+        self.called, self.stream = called, None
+        setattr(sys, called, self)
+
+    def __getattribute__(self, name: str) -> Any:
+        own = super().__getattribute__
+        if name in ("called", "stream", "__class__"):
+            return own(name)
+        return getattr(own("stream") or getattr(sys, f"__{own('called')}__"), name)
+
+
+EARLY: list[Early] = []
+
+
+def _fresh_streams() -> None:
+    """Standard streams on the new files."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        before = getattr(sys, f"__{name}__")
+        lines = mode == "w" and (number == 2 or os.isatty(number))
+        stream = open(  # noqa: SIM115 (lives as long as this process)
+            number, mode, buffering=1 if lines else -1, encoding=before.encoding, errors=before.errors, closefd=False
+        )
+        stream.buffer.raw.name = f"<{name}>"  # type: ignore[attr-defined]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _fresh_folder(cwd: str) -> None:
+    """The standard library remembers in which folder it was imported, for processes that are spawned."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]
+
+
+def _fresh_random_state() -> None:
+    import multiprocessing
+    import random
+
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.seed()
+    multiprocessing.current_process().authkey = os.urandom(32)
+
+
+def _fresh_backend(variables: dict[str, str]) -> None:
+    """matplotlib reads its backend when it is imported."""
+    matplotlib = sys.modules.get("matplotlib")
+    wanted = variables.get("MPLBACKEND") or INLINE
+    if matplotlib is not None and wanted != INLINE:
+        matplotlib.rcParams._set("backend", wanted)
+        matplotlib.rcParamsOrig["backend"] = wanted
+
+
+def _answer_late() -> None:
+    """Let modules that asked for IPython before there was one do what they do in a kernel."""
+    for name, function in ANSWERED_LATER.items():
+        if function and name in sys.modules:
+            getattr(sys.modules[name], function)()
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    inline = sys.modules.pop("matplotlib_inline.backend_inline", None)
+    if pyplot is not None and pyplot._backend_mod is not None and inline is not None:  # somebody drew something
+        sys.modules[inline.__name__] = inline
+        inline._enable_matplotlib_integration()
+        pyplot.install_repl_displayhook()
+
+
+# -- supervising -------------------------------------------------------------------------------------------
+
+
+class Supervision:
+    """The parent of one kernel, from its fork to the end of all that it started."""
+
+    def __init__(self) -> None:
+        self.supervisor = sys.modules["_mltoolkit_supervisor"]
+        self.stopping, self.abandoned, self.kernel = False, False, 0
+        self.status: int | None = None
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda number, frame: self.supervisor._pass_on(self.kernel, number))
+        os.setsid()
+        self.supervisor.prctl(self.supervisor.PR_SET_CHILD_SUBREAPER, 1)
+
+    def _stop(self, number: int, frame: object) -> None:
+        if not self.stopping:
+            self.stopping = True
+            raise InterruptedError
+
+    def fork(self, run: Any, *others: socket.socket) -> None:
+        """Fork the kernel, in a session of its own; it dies with this process."""
+        me = os.getpid()
+        self.kernel = os.fork()
+        if not self.kernel:
+            os.setsid()
+            self.supervisor.prctl(self.supervisor.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != me:
+                os._exit(1)
+            for other in others:
+                other.close()
+            to_the_end(run)
+
+    def answer(self, connection: socket.socket, **more: Any) -> None:
+        """Tell the client which kernel it has, and watch over it."""
+        send(connection, {"kernel": self.kernel, "supervisor": os.getpid(), **more})
+        self.status = _watch(connection, self.kernel)
+        self.abandoned = self.status is None
+
+    def conclude(self, connection: socket.socket | None, report: str) -> NoReturn:
+        """End what is left, and say what became of the kernel."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        leftover, seen = self.supervisor.sweep(self.kernel)
+        self.status = seen if self.status is None else self.status
+        if report:
+            self.supervisor.report(report, self.status, leftover)
+            if self.abandoned:
+                self.supervisor.tidy(report)
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                send(connection, {"returncode": None if self.status is None else os.waitstatus_to_exitcode(self.status)})
+        os._exit(0)
+
+
+def supervise(connection: socket.socket, request: dict[str, Any], files: list[int], threads: list[tuple[Any, int]]) -> NoReturn:
+    """Fork the kernel that was asked for, and see to its end. Runs in a fork of the zygote."""
+    supervision = Supervision()
+    with contextlib.suppress(InterruptedError, OSError):
+        supervision.fork(lambda: become_kernel(request, files, threads), connection)
+        for file in files:
+            os.close(file)
+        supervision.answer(connection)
+    supervision.conclude(connection, request.get("report", ""))
+
+
+def supervise_spare(link: socket.socket, folder: str, config: dict[str, Any], threads: list[tuple[Any, int]]) -> NoReturn:
+    """Fork a kernel ahead of need, wait until it is asked for, and see to its end. Runs in a fork of the zygote."""
+    supervision, connection = Supervision(), None
+    request: dict[str, Any] = {}
+    inner, outer = socket.socketpair()
+    try:
+        os.mkdir(folder, 0o700)
+        supervision.fork(lambda: become_spare(outer, folder, config, threads), inner, link)
+        outer.close()
+        send(link, receive(inner)[0])
+        request, files = receive(link)
+        connection = socket.socket(fileno=files[0])
+        send(inner, request, files[1:])
+        for file in files[1:]:
+            os.close(file)
+        answer, _ = receive(inner)
+        if "refused" in answer:
+            send(connection, answer)
+            connection = None
+        else:
+            supervision.answer(connection, **answer)
+    except (InterruptedError, EOFError, OSError, ValueError):
+        pass
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    supervision.conclude(connection, request.get("report", ""))
+
+
+def _watch(connection: socket.socket, kernel: int) -> int | None:
+    """Wait for the kernel's end (its wait status), or the owner's (None)."""
+    pidfd = os.pidfd_open(kernel)
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    waiting.register(connection, select.POLLIN)
+    while True:
+        ready = {file for file, _ in waiting.poll()}
+        if pidfd in ready:
+            return os.waitpid(kernel, 0)[1]
+        if connection.fileno() in ready and not connection.recv(1):
+            return None
+
+
+# -- serving -----------------------------------------------------------------------------------------------
+
+
+def send(connection: socket.socket, message: dict[str, Any], files: list[int] | None = None) -> None:
+    """Send one message: its length, with the files, then JSON."""
+    content = json.dumps(message).encode("utf-8", "surrogateescape")
+    head = len(content).to_bytes(8, "big")
+    if files:
+        socket.send_fds(connection, [head], files)
+        connection.sendall(content)
+    else:
+        connection.sendall(head + content)
+
+
+def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Receive one message and its files. Raises `EOFError`."""
+    head, files, _, _ = socket.recv_fds(connection, 8, 4)
+    while 0 < len(head) < 8:
+        head += connection.recv(8 - len(head))
+    if not head:
+        raise EOFError
+    length, parts = int.from_bytes(head, "big"), []
+    while length:
+        part = connection.recv(min(length, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        length -= len(part)
+    message: dict[str, Any] = json.loads(b"".join(parts).decode("utf-8", "surrogateescape"))
+    return message, files
+
+
+def peer(connection: socket.socket) -> int:
+    """The user at the other end of a unix socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
+
+
+class Zygote:
+    """One process that forks kernels of one kind."""
+
+    def __init__(self, config: dict[str, Any], lock: int) -> None:
+        self.config, self.lock = config, lock
+        self.excluded: dict[str, str] = config.setdefault("excluded", {})
+        self.preloaded: list[str] = []
+        self.known: dict[str, int] = {}  # notebooks that were looked at, with their time of change
+        self.served, self.used = 0, time.monotonic()
+        self.threads: list[tuple[Any, int]] = []
+        self.spare: tuple[int, socket.socket] | None = None  # supervisor and link of a kernel that waits to be asked for
+        self.spares = 0
+        self.listener: socket.socket
+        self.path, self.inode = "", 0
+
+    def prepare(self) -> None:
+        """Preload; start again where a module turned out not to fork well."""
+        self.config["variables"] = lasting(dict(os.environ))
+        if "IPython" not in sys.modules:
+            os.environ.__class__ = Reading
+        if importlib.util.find_spec("threadpoolctl"):
+            os.environ.update(OVERRIDES)
+        os.environ["MPLBACKEND"] = INLINE
+        wanted = self.config["preload"]
+        if wanted is None:
+            wanted = self.config["preload"] = discover(self.config["root"])
+        EARLY[:] = Early("stdout"), Early("stderr")
+        before = dict(os.environ)
+        self.preloaded, again = preload(wanted, self.excluded)
+        self.made = {name: value for name, value in lasting(dict(os.environ)).items() if before.get(name) != value}
+        if again:
+            self.again()
+        os.environ.__class__ = os._Environ
+        self.fingerprint = installed()
+        self.files = loaded_files()
+        self.tops = {  # the standard library is loaded before the folder counts, also in a cold kernel
+            name: path
+            for name, module in sys.modules.items()
+            if "." not in name and name not in sys.stdlib_module_names and (path := getattr(module, "__file__", None)) in self.files
+        }
+        self._find_threads()
+
+    def again(self) -> NoReturn:
+        """Become a new zygote, in the same process, so that it stays the parent of its kernels' supervisors."""
+        if self.lock >= 0:  # still preparing
+            os.set_inheritable(self.lock, True)
+            self.config["lock"] = self.lock
+        file = os.memfd_create("config", 0)
+        variables = self.config.pop("variables")
+        os.write(file, json.dumps(self.config).encode())
+        os.lseek(file, 0, os.SEEK_SET)
+        os.dup2(file, 0)
+        os.execve(sys.executable, sys.orig_argv, variables)  # noqa: S606
+
+    def _find_threads(self) -> None:
+        """The BLAS libraries, whose threads were turned off here, and how many each is to have in a kernel."""
+        with contextlib.suppress(ImportError):
+            from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+            asked = [self.config["variables"].get(f"{name}_NUM_THREADS") for name in ("OPENBLAS", "GOTO", "OMP")]
+            given = next((int(text) for text in asked if text and text.isdigit() and int(text)), 0)
+            for library in ThreadpoolController().lib_controllers:
+                if library.internal_api == "openblas":
+                    self.threads.append((library, given or len(os.sched_getaffinity(0))))
+
+    def publish(self) -> None:
+        """Say which variables matter, and listen where a client with the same values of them looks."""
+        folder, key = self.config["folder"], self.config["key"]
+        names = sorted(name for name in Reading.read if name in lasting(dict.fromkeys(Reading.read, "")))
+        values = {name: self.config["variables"].get(name) for name in names}
+        _write(os.path.join(folder, f"{key}.variables"), names)
+        self.path = os.path.join(folder, f"{key}-{digest(values)}.sock")
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(64)
+        self.inode = os.stat(self.path).st_ino
+        os.close(self.lock)
+        self.lock = -1
+        self.state()
+
+    def state(self) -> None:
+        """Write what `kernels list` shows."""
+        shown = {"pid": os.getpid(), "executable": sys.executable, "root": self.config["root"], "preloaded": self.preloaded,
+                 "excluded": self.excluded, "served": self.served, "socket": self.path}  # fmt: skip
+        with contextlib.suppress(OSError):
+            _write(self.path.removesuffix(".sock") + ".json", shown)
+
+    def run(self) -> None:
+        """Serve until nobody has asked for long enough, or what was preloaded is out of date."""
+        import gc
+
+        gc.collect()
+        gc.disable()
+        gc.freeze()
+        self._have_spare()
+        while self._goes_on():
+            self.listener.settimeout(5.0)
+            try:
+                connection, _ = self.listener.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                connection.settimeout(5.0)
+                try:
+                    self._serve(connection)
+                except (OSError, EOFError, ValueError):
+                    continue  # a client that went away, or that is none
+
+    def _goes_on(self) -> bool:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if len(children()) > (self.spare is not None):
+            self.used = time.monotonic()
+        try:
+            mine = os.stat(self.path).st_ino == self.inode
+        except OSError:
+            mine = False
+        return mine and time.monotonic() - self.used < self.config["idle"] and not self.outdated()
+
+    def outdated(self) -> str:
+        """Say what was changed since it was preloaded, or nothing."""
+        if len(os.listdir("/proc/self/task")) > 1:
+            return "a thread was started"
+        if installed() != self.fingerprint:
+            return "a package was installed or removed"
+        for path, changed in self.files.items():
+            try:
+                if os.stat(path).st_mtime_ns != changed:
+                    return f"{path} was changed"
+            except OSError:
+                return f"{path} is gone"
+        return ""
+
+    def shadowed(self, cwd: str) -> str:
+        """Say which file in the kernel's folder would be imported instead of what was preloaded, or nothing."""
+        if "matplotlib" in sys.modules and os.path.exists(os.path.join(cwd, "matplotlibrc")):
+            return "the notebook's folder has a matplotlibrc, which is read when matplotlib is imported"
+        for name, loaded in self.tops.items():
+            for path in (os.path.join(cwd, f"{name}.py"), os.path.join(cwd, name, "__init__.py")):
+                if os.path.exists(path) and not os.path.samefile(path, loaded):
+                    return f"{path} would be imported instead of {loaded}"
+        return ""
+
+    def _serve(self, connection: socket.socket) -> None:
+        if peer(connection) != os.getuid():
+            return
+        request, files = receive(connection)
+        self.used = time.monotonic()
+        request["env"] = {**request["env"], **self.made}
+        try:
+            outdated = self.outdated()
+            refusal = outdated or self.shadowed(request["cwd"])
+            if outdated:
+                os.unlink(self.path)
+            if refusal:
+                send(connection, {"refused": refusal, "outdated": bool(outdated)})
+                return
+            if not self._give_spare(connection, request, files):
+                self._fork(lambda: supervise(connection, request, files, self.threads))
+        finally:
+            for file in files:
+                os.close(file)
+        connection.close()
+        self.served += 1
+        if request.get("spare") is not None:
+            self.config["spare"] = request["spare"]
+        self._have_spare()
+        self.state()
+        self._learn(request.get("notebook") or "")
+
+    def _fork(self, run: Any) -> int:
+        pid = os.fork()
+        if not pid:
+            try:
+                self.listener.close()
+                if self.spare:
+                    self.spare[1].close()
+                run()
+            except BaseException:  # noqa: BLE001 (its traceback goes to the log)
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        return pid
+
+    def _have_spare(self) -> None:
+        """Fork a kernel ahead of need, for those who take one that chose its own sockets."""
+        if self.spare is None and self.config["spare"] is not None:
+            link, other = socket.socketpair()
+            self.spares += 1
+            folder = os.path.join(self.config["folder"], f"s{os.getpid()}-{self.spares}")
+            config = {"variables": {**self.config["variables"], **self.made}, "spare": self.config["spare"]}
+
+            def run() -> None:
+                link.close()
+                supervise_spare(other, folder, config, self.threads)
+
+            self.spare = self._fork(run), link
+            other.close()
+
+    def _give_spare(self, connection: socket.socket, request: dict[str, Any], files: list[int]) -> bool:
+        """Hand a request to the spare, if it is one for this request; tell whether that was done."""
+        if self.spare is None or request.get("spare") is None or request["spare"] != self.config["spare"]:
+            return False
+        link = self.spare[1]
+        self.spare = None
+        with link, contextlib.suppress(OSError, EOFError, ValueError):
+            link.settimeout(10.0)
+            receive(link)  # it is ready
+            send(link, request, [connection.fileno(), *files])
+            return True
+        return False
+
+    def _learn(self, notebook: str) -> None:
+        """Preload what a notebook imports, from now on."""
+        if not self.config["learn"] or not notebook.endswith(".ipynb"):
+            return
+        with contextlib.suppress(OSError):
+            changed = os.stat(notebook).st_mtime_ns
+            if self.known.get(notebook) != changed:
+                self.known[notebook] = changed
+                new = [name for name in imports(notebook) if name not in self.config["preload"]]
+                if [name for name in new if name not in sys.modules]:
+                    self.config["preload"] += new
+                    os.unlink(self.path)
+                    self.again()
+
+
+def installed() -> str:
+    """A digest of what is installed: names and times of the packages' metadata."""
+    found = [f"{sys.executable} {os.stat(sys.executable).st_mtime_ns}"]
+    for folder in sorted({path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")}):
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            found += sorted(
+                f"{entry.name} {entry.stat().st_mtime_ns}"
+                for entry in entries
+                if entry.name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
+            )
+    return digest(found)
+
+
+def loaded_files() -> dict[str, int]:
+    """The files of the modules that are loaded, with their times of change."""
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str):
+            with contextlib.suppress(OSError):
+                found[path] = os.stat(path).st_mtime_ns
+    return found
+
+
+def digest(value: Any) -> str:
+    """A short name for a value."""
+    import hashlib
+
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def _write(path: str, content: Any) -> None:
+    with open(f"{path}.{os.getpid()}", "w") as file:
+        json.dump(content, file)
+    os.replace(f"{path}.{os.getpid()}", path)
+
+
+def main() -> None:
+    """Read the configuration, preload, serve."""
+    import fcntl
+
+    sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
+    config = json.loads(sys.stdin.buffer.read())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    lock = config.pop("lock", None) or os.open(os.path.join(config["folder"], config["key"] + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(40):  # somebody may be looking whether it is locked
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            time.sleep(0.05)
+    else:
+        return  # another one is about to be ready
+    if not config.get("again") and os.fork():
+        os._exit(0)  # whoever started it does not wait for its end
+    config["again"] = True
+    sys.modules["_mltoolkit_supervisor"] = _sibling("supervisor")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir("/")
+    zygote = Zygote(config, lock)
+    zygote.prepare()
+    zygote.publish()
+    try:
+        zygote.run()
+    finally:
+        for path in (zygote.path, zygote.path.removesuffix(".sock") + ".json"):
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == zygote.inode or path.endswith(".json"):
+                    os.unlink(path)
+
+
+if __name__ == "__main__":
+    main()

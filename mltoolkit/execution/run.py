@@ -65,7 +65,7 @@ class Recording:
         text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
         document.write_atomically(self.folder / runs.MANIFEST, text)
 
-# %% ../../nbs/03_execution/04_run.ipynb #2ea2dccb
+# %% ../../nbs/03_execution/04_run.ipynb #17f5981a
 def open_recording(
     plan: Plan,
     *,
@@ -101,7 +101,7 @@ def open_recording(
 def _open_folder(recording: Recording, state: environment.Git | None, requirements: str) -> None:
     run, folder = recording.run, recording.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / runs.RESERVE).write_bytes(bytes(_RESERVED))
+    runs.reserve(folder).write_bytes(bytes(_RESERVED))
     _write(folder / "requirements.txt", requirements)
     if state and state.diff and run.git:
         run.git.diff = "uncommitted.diff"
@@ -114,7 +114,7 @@ def _without_secrets(run: Run, redactor: Redactor) -> Run:
     return Run.from_json(json.dumps(redactor.value(json.loads(run.to_json()))))
 
 
-_RESERVED = 262_144  # bytes: a manifest, and some pages of MLflow's database
+_RESERVED = 524_288  # bytes: a manifest, and some pages of MLflow's database
 
 
 def _write(path: Path, text: str) -> None:
@@ -267,14 +267,15 @@ def _get_ready(language: str) -> None:
 
     render(new_notebook(cells=[new_code_cell("1")], metadata={"language_info": {"name": language}}), title="")
 
-# %% ../../nbs/03_execution/04_run.ipynb #ee3a882d
+# %% ../../nbs/03_execution/04_run.ipynb #e6502387
 def conclude(
     recording: Recording,
     outcome: Outcome,
 ) -> Run:
     """Write notebook, page and manifest, and give the run its final state."""
     run, notebook = recording.run, recording.plan.notebook
-    (recording.folder / runs.RESERVE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        os.truncate(runs.reserve(recording.folder), _RESERVED // 2)  # for the manifest; the rest is for MLflow
     run.status, run.ended_at = outcome.status, datetime.now(UTC)
     run.exit_code = outcome.status.exit_code
     if outcome.status is Status.cancelled and outcome.signal:
@@ -301,6 +302,7 @@ def conclude(
         recording.save()
     if recording.store is not None:
         close_tracked(recording)
+    runs.reserve(recording.folder).unlink(missing_ok=True)
     return run
 
 # %% ../../nbs/03_execution/04_run.ipynb #b03154b2
@@ -398,7 +400,7 @@ def _datasets(recording: Recording) -> list[DatasetUse]:
                 recording.store.log_inputs(recording.run.run_id, [inputs.mlflow_input(shown)])
     return list(used.values())
 
-# %% ../../nbs/03_execution/04_run.ipynb #7a3cb91a
+# %% ../../nbs/03_execution/04_run.ipynb #828112c0
 def close_tracked(recording: Recording) -> None:
     """Give the MLflow run its artifacts and its final state. Raises `TrackingError`."""
     from mltoolkit.record import tracking
@@ -408,11 +410,16 @@ def close_tracked(recording: Recording) -> None:
     tags = {"mltoolkit.exit_code": str(run.exit_code)}
     if run.failure:
         tags["mltoolkit.failure"] = run.failure.message
+
+    def close(files: Path | None) -> None:
+        tracking.reached(lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=files), uri)
+
     try:
-        tracking.reached(
-            lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=recording.folder), uri
-        )
+        close(recording.folder)
     except TrackingError as error:
+        runs.reserve(recording.folder).unlink(missing_ok=True)
+        with contextlib.suppress(TrackingError):
+            close(None)  # without artifacts, but to its end
         error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
         raise
 

@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
 # %% auto #0
-__all__ = ['MANIFEST', 'JOURNAL', 'RESERVE', 'runs_folder', 'load', 'find', 'RunRow', 'listing', 'search', 'repair']
+__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'reserve', 'load', 'find', 'RunRow', 'listing', 'search', 'repair']
 
-# %% ../../nbs/02_record/08_runs.ipynb #8f41145a
+# %% ../../nbs/02_record/08_runs.ipynb #7de3abc6
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
-RESERVE = "reserve.tmp"  # space on the disk that a run takes when it begins, so that its end can be written on a full one
 
 
 def runs_folder(
@@ -38,6 +37,15 @@ def runs_folder(
 ) -> Path:
     """Return the folder that holds one folder for each run of this machine."""
     return settings.local(root) / "runs"
+
+
+def reserve(
+    folder: Path,  # of a run
+) -> Path:
+    """Return the file by which a run takes space on the disk when it begins, so that its end can be written on a full one.
+
+    It lies beside the folder, not in it, as what is in it becomes artifacts."""
+    return folder.with_name(f"{folder.name}.reserve")
 
 
 def load(
@@ -258,7 +266,7 @@ def _close(store: Any, run: TrackedRun, folder: Path) -> None:
     status = record.status if record and record.status is not Status.running else Status.lost
     tracking.close_run(store, run.info.run_id, status, files=folder if folder.is_dir() else None)
 
-# %% ../../nbs/02_record/08_runs.ipynb #713af849
+# %% ../../nbs/02_record/08_runs.ipynb #9e124990
 def _rescue(folder: Path) -> bool:
     """Finish the local files of a run whose process is gone: its output from the journal, its manifest."""
     run = load(folder) if _says(folder, '\n  "status": "running"') else None
@@ -266,7 +274,7 @@ def _rescue(folder: Path) -> bool:
         return False
     if environment.process_start(run.pid) == run.pid_start:
         return False
-    (folder / RESERVE).unlink(missing_ok=True)
+    reserve(folder).unlink(missing_ok=True)
     run.status, run.exit_code = Status.lost, Status.lost.exit_code
     run.failure = Failure(message="the process that ran it is gone")
     with contextlib.suppress(FileNotFoundError):

@@ -57,7 +57,7 @@ def mounting() -> tuple[list[str], str]:
 
 FULL_DISK = """
 disk=$1; after=$2; shift 2
-mount -t tmpfs -o size=2m tmpfs "$disk" && cp -a . "$disk" && cd "$disk" || exit 99
+mount -t tmpfs -o size=${SIZE:-2m} tmpfs "$disk" && cp -a . "$disk" && cd "$disk" || exit 99
 "$@"; code=$?
 cp -a . "$after"; exit $code
 """
@@ -103,6 +103,24 @@ def test_full_disk(bare_workspace: Path, tmp_path: Path, tiny: str, write: Calla
     assert (done.returncode, "No space left on device" in done.stderr) == (1, True), done.stderr
     is_as_a_full_disk_leaves_it(tmp_path / "after", door)
     mark.all_gone()
+
+
+@pytest.mark.parametrize("what", ["journal", "notebook"])
+def test_full_disk_below_the_tracking_store(workspace: Path, tmp_path: Path, tiny: str, write: Callable[..., Path], mark: Marked, what: str) -> None:
+    own, reason = mounting()
+    if not own:
+        pytest.skip(reason)
+    fill(what, write, tiny)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "after").mkdir()
+    mark.env["SIZE"] = "4m"  # the store has one of them
+    command = DOORS[0].command("a.ipynb", "out.ipynb", track=True)
+    done = mark.run(*own, "sh", "-c", FULL_DISK, "sh", tmp_path / "disk", tmp_path / "after", *command)
+    assert (done.returncode, "No space left on device" in done.stderr) == (1, True), done.stderr
+    is_as_a_full_disk_leaves_it(tmp_path / "after", DOORS[0])
+    store = tracking.client(tmp_path / "after")
+    [run] = store.search_runs([store.get_experiment_by_name("default").experiment_id])
+    assert (run.info.status, run.data.tags["mltoolkit.status"]) == ("FAILED", "failed")
 
 
 @pytest.mark.parametrize("door", [DOORS[0], DOORS[2]], ids=str)

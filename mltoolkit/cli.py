@@ -22,8 +22,9 @@ from . import __version__
 from .errors import MltoolkitError
 
 # %% auto #0
-__all__ = ['main', 'settings', 'run', 'Progress', 'runs', 'runs_list', 'runs_show', 'show', 'runs_repair', 'data', 'data_list',
-           'data_show', 'data_diff', 'ui', 'clean', 'export']
+__all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'runs', 'runs_list', 'runs_show', 'show', 'runs_repair',
+           'kernels', 'kernels_list', 'kernels_install', 'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff',
+           'ui', 'clean', 'export']
 
 # %% ../nbs/09_cli.ipynb #b8c3716f
 class _Group(click.Group):
@@ -149,7 +150,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command = option(command)
     return command
 
-# %% ../nbs/09_cli.ipynb #04e3df2b
+# %% ../nbs/09_cli.ipynb #040c60d5
 @main.command()
 @click.argument("notebook")
 @click.argument("output", required=False)
@@ -160,7 +161,7 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
     from mltoolkit.notebook import document
     from mltoolkit.notebook.parameters import contract
 
-    told = contract(document.read(notebook))
+    told = contract(document.read(notebook, outputs=False))
     if options["help_notebook"]:
         _print_json(told.json_schema()) if as_json else click.echo(told.table())
         return
@@ -181,6 +182,8 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         raise
     finally:
         progress.close()
+    for text in done.warnings:
+        click.echo(f"mltoolkit: warning: {_harmless(text)}", err=True)
     if as_json:
         _print_json(done.model_dump(mode="json"))
     else:
@@ -261,6 +264,107 @@ def _output_text(output: Any) -> str:
         return text_of("\n".join(output["traceback"])) + "\n"
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
     return text_of(text) + ("" if output["output_type"] == "stream" else "\n")
+
+# %% ../nbs/09_cli.ipynb #8c905161
+@main.command()
+@click.argument("notebook", required=False)
+@click.option("--vary", "vary", nargs=2, multiple=True, metavar="NAME SPEC", help="A parameter and its values: '[3, 5]', '1..5', '0..1 step 0.25', '0.01..1 log 5'.")
+@click.option("--table", metavar="FILE", help="A CSV file instead: a column for each parameter, a row for each point.")
+@click.option("-p", "--parameters", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter that is the same at every point.")
+@click.option("--optimize", metavar="METRIC", help="Let Optuna choose the points.")
+@click.option("--minimize/--maximize", "minimize", default=True, help="Whether METRIC is to be small or large.")
+@click.option("--trials", type=int, help="How many points Optuna may choose.")
+@click.option("--workers", type=int, help="Points at a time; default: one for each processor.")
+@click.option("--executor", metavar="URL", help="Where points run: dask://HOST:PORT; default: this machine.")
+@click.option("--output", metavar="PATH", help="Where executed notebooks go as well, with {names} of parameters.")
+@click.option("--secret", "secrets", multiple=True, metavar="NAME[=env:VAR|file:PATH]", help="A secret, from the environment, a file, or a prompt.")
+@click.option("--timeout", metavar="T", help="Limit of each run: 90, 90s, 20m, 2h, none.")
+@click.option("--cell-timeout", metavar="T", help="Limit of one cell.")
+@click.option("--experiment", metavar="NAME", help="MLflow experiment; default: the project's name.")
+@click.option("--warm/--cold", "warm", default=None, help="Whether kernels may be forked from one with its imports done.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first point that fails.")
+@click.option("--resume", metavar="RUN", help="Go on with a sweep that was interrupted, or repeat what failed in it.")
+@_json_option
+def sweep(notebook: str | None, resume: str | None, as_json: bool, **options: Any) -> None:
+    """Run NOTEBOOK at many points, each as a run of record below one for the whole."""
+    if (notebook is None) == (resume is None) or (resume is None) != (bool(options["vary"]) != bool(options["table"])):
+        raise click.UsageError("give NOTEBOOK with --vary or --table, or --resume RUN alone")
+    from mltoolkit.errors import Cancelled
+    from mltoolkit.execution.sweep import resume_sweep
+    from mltoolkit.execution.sweep import sweep as run_sweep
+    from mltoolkit.notebook import document
+    from mltoolkit.notebook.parameters import contract
+    from mltoolkit.notebook.values import from_text
+
+    line = SweepLine(quiet=as_json)
+    given = {name: options[name] for name in ("workers", "executor", "fail_fast")} | {"secrets": _secrets(options["secrets"]), "watch": line}
+    try:
+        if resume is not None:
+            done = resume_sweep(resume, **given)
+        else:
+            told = contract(document.read(str(notebook)))
+            fixed = {name: from_text(told, name, text) for name, text in options["parameters"]}
+            done = run_sweep(
+                str(notebook), options["table"] or dict(options["vary"]), fixed, optimize=options["optimize"], mode="min" if options["minimize"] else "max",
+                trials=options["trials"], trigger="cli", **given,
+                **{name: options[name] for name in ("output", "timeout", "cell_timeout", "experiment", "warm")},
+            )  # fmt: skip
+    except Cancelled as error:
+        line.close()
+        _print_sweep(error.fields["sweep"], as_json)
+        raise
+    finally:
+        line.close()
+    _print_sweep(done, as_json)
+    done.raise_for_status()
+
+# %% ../nbs/09_cli.ipynb #f350072f
+def _print_sweep(done: Any, as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        from mltoolkit.notebook.conversion import jsonable
+
+        shown = asdict(done)
+        _print_json(jsonable({**shown, "folder": str(done.folder), "points": shown["points"]}))
+        return
+    table = done.table().drop(columns="run_id")
+    shorten = [[f"{value:.5g}" if isinstance(value, float) else value for value in row] for row in table.itertuples(name=None)]
+    click.echo(_table(shorten, ["point", *table.columns]))
+    for point in done.failed:
+        click.echo(f"mltoolkit: point {point.index} {point.status}: {_harmless(point.message)}", err=True)
+    click.echo(f"{done.run_id}  {done.status}  {done.summary()}  {done.folder / 'results.csv'}")
+
+
+class SweepLine:
+    """Shows a sweep's progress on stderr, if that is a terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        import time
+
+        self.line = not quiet and sys.stderr.isatty()
+        self.began, self.before, self.clock = time.monotonic(), -1, time.monotonic
+
+    def __call__(self, done: Any) -> None:
+        """Take note of a point that has ended."""
+        ended = sum(point.status is not None for point in done.points)
+        self.before = ended - 1 if self.before < 0 else self.before  # a resumed sweep begins with some
+        if self.line:
+            total = max(len(done.points), done.total)
+            left = (self.clock() - self.began) / (ended - self.before) * (total - ended)
+            failed = f", {len(done.failed)} failed" if done.failed else ""
+            with contextlib.suppress(OSError):
+                click.echo(f"\r\x1b[K  {ended} of {total} points{failed}, about {_span(left)} left", nl=False, err=True)
+
+    def close(self) -> None:
+        """Remove the line."""
+        if self.line:
+            with contextlib.suppress(OSError):
+                click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 # %% ../nbs/09_cli.ipynb #cef82371
 @main.group(cls=_Group, invoke_without_command=True)
@@ -353,6 +457,54 @@ def _show_run(name: str, as_json: bool) -> None:
     lines += [("data", f"{use.event} {use.name} version {use.version}, {use.rows} rows, {use.digest}") for use in run.datasets]
     lines += [("warning", text) for text in run.warnings]
     click.echo("\n".join(f"{label:>10}  {_harmless(str(value))}" for label, value in lines if value))
+
+# %% ../nbs/09_cli.ipynb #3d164abc
+@main.group(cls=_Group)
+def kernels() -> None:
+    """List, install and end what warm kernels are forked from."""
+
+
+@kernels.command("list")
+@_json_option
+def kernels_list(as_json: bool) -> None:
+    """List the processes that kernels are forked from: what they have imported, and the memory they take."""
+    from mltoolkit.execution.kernels import zygotes
+
+    found = zygotes()
+    if as_json:
+        _print_json([vars(each) for each in found])
+        return
+    rows = [
+        [each.pid, f"{(each.memory_bytes or 0) / 1e6:.0f} MB", each.served, each.kernels, each.root, ", ".join(each.preloaded)] for each in found
+    ]
+    click.echo(_table(rows, ["pid", "memory", "forked", "alive", "workspace", "imported"]) if rows else "none; the next run starts one")
+    for each in found:
+        for name, reason in each.excluded.items():
+            click.echo(f"{each.pid}: a notebook imports {name} itself: it {_harmless(reason)}" )
+
+
+@kernels.command("install")
+@click.option("--name", default="python3", show_default=True, help="The kernel as Jupyter knows it.")
+@click.option("--remove", is_flag=True, help="Start it the ordinary way again.")
+def kernels_install(name: str, remove: bool) -> None:
+    """Make this environment's own kernel start warm in JupyterLab and everything else that starts kernels."""
+    from mltoolkit.execution.kernels import install
+
+    path = install(name=name, remove=remove)
+    click.echo(f"{path}: {'starts the ordinary way' if remove else 'starts warm'}")
+
+
+@kernels.command("stop")
+@_json_option
+def kernels_stop(as_json: bool) -> None:
+    """End all of them; kernels that were forked from them go on."""
+    from mltoolkit.execution.kernels import stop_zygotes
+
+    ended = stop_zygotes()
+    if as_json:
+        _print_json([vars(each) for each in ended])
+    else:
+        click.echo(f"ended {len(ended)}" if ended else "there was none")
 
 # %% ../nbs/09_cli.ipynb #ea2fa58d
 @main.group(cls=_Group)

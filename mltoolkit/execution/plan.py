@@ -57,7 +57,7 @@ class Plan:
         """The notebook's name without its ending."""
         return Path(re.split(r"[/\\]", self.source.split("?")[0])[-1]).stem or "notebook"
 
-# %% ../../nbs/03_execution/03_plan.ipynb #e222b91e
+# %% ../../nbs/03_execution/03_plan.ipynb #caa667ae
 def plan(
     notebook: str | Path,  # path, or a URL that papermill can read
     output: str | Path | None = None,  # may have {name} of parameters in it
@@ -75,7 +75,7 @@ def plan(
 ) -> Plan:
     """Read, check and prepare. Raises `Invalid` and its kin; nothing is written and no kernel starts."""
     source = str(notebook)
-    read = document.read(source)
+    read = document.read(source, outputs=False)
     remote = document.is_remote(source)
     start = Path.cwd() if remote else Path(source).resolve().parent
     root = settings.workspace(start)

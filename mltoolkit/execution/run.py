@@ -305,7 +305,7 @@ def conclude(
     runs.reserve(recording.folder).unlink(missing_ok=True)
     return run
 
-# %% ../../nbs/03_execution/04_run.ipynb #b03154b2
+# %% ../../nbs/03_execution/04_run.ipynb #f852fe20
 @contextlib.contextmanager
 def _tolerated(run: Run, what: str) -> Iterator[None]:
     """Note a failure in the manifest instead of losing the rest of the record over it."""
@@ -336,10 +336,10 @@ def _publish(recording: Recording, notebook: NotebookNode, kept: bool) -> None:
         run.failure = Failure(message=run.warnings[before])
     page = recording.target.with_suffix(".html")
     with _tolerated(run, "the page could not be written"):
-        from mltoolkit.notebook.page import render
+        from mltoolkit.notebook.page import pieces
 
         facts = json.loads(run.to_json())
-        document.write_atomically(page, recording.redactor.text(render(notebook, title=plan.stem, facts=facts)))
+        document.write_atomically(page, map(recording.redactor.text, pieces(notebook, title=plan.stem, facts=facts)))
         run.html = str(page)
 
 # %% ../../nbs/03_execution/04_run.ipynb #c8d2259b

@@ -15,7 +15,8 @@ from mltoolkit.notebook import document
 PROJECT = Path(__file__).parent
 QUICK: dict[str, dict[str, Any]] = {
     "01_engine.ipynb": {"rounds": 2, "slow_rounds": 1, "cells": [1, 100], "output_mb": 1.0, "rows": 100_000},
-    "02_scale.ipynb": {"rounds": 1, "output_mb": 1.0, "runs": 1000, "megabytes": 40, "cells": 200},
+    "02_scale.ipynb": {"rounds": 1, "output_mb": 1.0, "runs": 1000, "megabytes": 20, "cells": 200},
+    "03_warm.ipynb": {"rounds": 2, "cells": [20, 100], "points": 20, "papermill_points": 2, "ploomber": False},
 }
 NOTEBOOKS = list(QUICK)
 
@@ -39,7 +40,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=int(os.environ.get("REPEAT") or 0), metavar="N", help="measure N times (or REPEAT=N)")
     parser.add_argument("--quick", action="store_true", default=bool(os.environ.get("QUICK")), help="smaller works, fewer rounds (or QUICK=1)")
     arguments = parser.parse_args()
-    print(f"Measuring takes {'five minutes' if arguments.quick else 'half an hour'} on a machine that does nothing else.", file=sys.stderr)
+    print(f"Measuring takes {'a quarter of an hour' if arguments.quick else 'three quarters of an hour'} on a machine that does nothing else.", file=sys.stderr)
     for name in NOTEBOOKS:
         progress = Progress()
         try:

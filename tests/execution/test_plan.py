@@ -106,7 +106,7 @@ def test_gates_may_say_no(source: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "a_gate", type(sys)("a_gate"))
     sys.modules["a_gate"].gate = gate  # type: ignore[attr-defined]
     points = EntryPoints([EntryPoint("a", "a_gate:gate", "mltoolkit.gate")])
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **only: points.select(**only))
+    monkeypatch.setattr("mltoolkit.execution.plan.entries", lambda group: points.select(group=group))
     assert plan(source).values == {}
     with pytest.raises(GateRefused, match="too deep") as caught:
         plan(source, parameters={"depth": 5})

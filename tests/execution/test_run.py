@@ -134,7 +134,7 @@ class TestInterruption:
         write("a.ipynb", "1 + 1", child + WAIT)
         process = mark.start(PROGRAM, "run", "a.ipynb")
         wait_for(Path("started").exists, "the cell to start")
-        [folder] = (workspace / ".mltoolkit" / "runs").iterdir()
+        [folder] = (workspace / ".mltoolkit" / "runs").glob("*/")
         wait_for(lambda: b"before" in (folder / runs.JOURNAL).read_bytes(), "the output to be journalled")
         assert runs.repair() == []
         process.kill()

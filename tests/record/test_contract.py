@@ -15,6 +15,9 @@ import pytest
 from mltoolkit.errors import ContractViolated
 from mltoolkit.record.contract import EXAMPLES, check_contract, summary
 
+# with tblib, which comes with Dask, exceptions are pickled together with their causes, and pandera's say what they lose
+pytestmark = pytest.mark.filterwarnings("ignore:Pickling SchemaErrors? does not preserve state")
+
 FRAME = pd.DataFrame({"a": [1, -2, 3, 3], "b": ["x", "q", "y", "y"], "c": [5.0, None, 9.0, 9.0]})
 
 

@@ -300,7 +300,7 @@ def test_the_journal_of_a_real_run_gives_its_notebook(write: Callable[..., Path]
 
     def watch(event: str, index: int, node: Any) -> None:
         if (event, index) == ("start", last):
-            (folder,) = (bare_workspace / ".mltoolkit" / "runs").iterdir()
+            (folder,) = (bare_workspace / ".mltoolkit" / "runs").glob("*/")
             shutil.copy(folder / "journal.jsonl", copies)
 
     run = run_notebook(write("nb.ipynb", *cells), track=False, watch=watch)

@@ -290,7 +290,7 @@ def test_killed_in_the_middle(bare_workspace: Path, tiny: str, write: Write, tmp
     assert holding([tmp_path / "shown"], [KEY]) == []
     assert "[secret:key]" in (tmp_path / "shown").read_text()
     assert lines.seen == set()
-    [folder] = runs.iterdir()
+    [folder] = [path for path in runs.iterdir() if path.is_dir()]
     assert b"[secret:key]" in (folder / "journal.jsonl").read_bytes()
     assert holding([bare_workspace, *temporary(before)], [KEY]) == []
     assert _rescue(folder)

@@ -2,7 +2,8 @@
 
 Modules:
 
-- `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind."""
+- `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind.
+- `mltoolkit.execution.zygote`: Fork kernels from a process that has a workspace's imports done."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "run_notebook": "mltoolkit.execution.run",
+    "sweep": "mltoolkit.execution.sweep",
+    "resume_sweep": "mltoolkit.execution.sweep",
+    "Sweep": "mltoolkit.execution.results",
     "Run": "mltoolkit.record.manifest",
     "load_dataset": "mltoolkit.record.dataset",
     "save_dataset": "mltoolkit.record.dataset",
@@ -21,11 +25,13 @@ _NAMES = {
     "Status": "mltoolkit.errors",
 }
 
-__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "load_dataset", "run_notebook", "save_dataset"]
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "load_dataset", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
 
 if TYPE_CHECKING:
     from mltoolkit.errors import MltoolkitError, NotebookFailed, Status
+    from mltoolkit.execution.results import Sweep
     from mltoolkit.execution.run import run_notebook
+    from mltoolkit.execution.sweep import resume_sweep, sweep
     from mltoolkit.record.dataset import load_dataset, save_dataset
     from mltoolkit.record.manifest import Run
 

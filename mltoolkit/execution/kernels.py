@@ -294,7 +294,7 @@ def wait_for_zygote(
             raise Unavailable(f"the zygote was not ready within {patience:g} s")
         time.sleep(0.02)
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #85188fa6
+# %% ../../nbs/03_execution/00a_kernels.ipynb #b1c2bb83
 @dataclass(frozen=True)
 class ZygoteState:
     """A zygote as `mltoolkit kernels list` shows it."""
@@ -315,9 +315,9 @@ def zygotes() -> list[ZygoteState]:
     found = []
     with contextlib.suppress(Unavailable):
         for path in sorted(runtime_folder().glob("*.json"), key=lambda path: path.stat().st_mtime):
-            with contextlib.suppress(OSError, ValueError, KeyError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 shown = json.loads(path.read_text())
-                if zygote.__file__.rpartition(os.sep)[2].encode() in Path(f"/proc/{shown['pid']}/cmdline").read_bytes():
+                if b"/execution/zygote.py\0" in Path(f"/proc/{shown['pid']}/cmdline").read_bytes():
                     found.append(ZygoteState(kernels=_children(shown["pid"]), memory_bytes=memory(shown["pid"]), **shown))
     return found
 

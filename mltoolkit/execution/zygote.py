@@ -88,6 +88,7 @@ class Trial:
         self.asked = False
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as this process)
         self.handlers = self._handlers()
+        self.children = set(children())  # kernels that were forked before it started again
 
     @staticmethod
     def _handlers() -> list[Any]:
@@ -123,7 +124,11 @@ class Trial:
         """Say what happened that must not, or nothing."""
         if len(os.listdir("/proc/self/task")) > 1:
             return "starts a thread when it is imported"
-        if children():
+        started = set(children()) - self.children
+        for pid in started:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if started:
             return "starts a process when it is imported"
         if os.fstat(self.output.fileno()).st_size:
             return "prints something when it is imported"
@@ -197,7 +202,7 @@ def imports(path: str) -> list[str]:
     for cell in cells if isinstance(cells, list) else []:
         source = cell.get("source", "") if isinstance(cell, dict) and cell.get("cell_type") == "code" else ""
         lines = ("".join(source) if isinstance(source, list) else str(source)).splitlines()
-        kept = "\n".join("" if line.lstrip().startswith(("%", "!", "?")) else line for line in lines)
+        kept = "\n".join("" if line.lstrip().startswith(("%", "!", "?")) or line.rstrip().endswith("?") else line for line in lines)
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             for node in ast.walk(ast.parse(kept)):
                 if isinstance(node, ast.Import):
@@ -594,9 +599,9 @@ def send(connection: socket.socket, message: dict[str, Any], files: list[int] | 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Receive one message and its files. Raises `EOFError`."""
     head, files, _, _ = socket.recv_fds(connection, 8, 4)
-    while 0 < len(head) < 8:
-        head += connection.recv(8 - len(head))
-    if not head:
+    while 0 < len(head) < 8 and (part := connection.recv(8 - len(head))):
+        head += part
+    if len(head) < 8:
         raise EOFError
     length, parts = int.from_bytes(head, "big"), []
     while length:
@@ -691,11 +696,11 @@ class Zygote:
             os.unlink(self.path)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
-        self.listener.listen(64)
         self.inode = os.stat(self.path).st_ino
+        self.state()
+        self.listener.listen(64)
         os.close(self.lock)
         self.lock = -1
-        self.state()
 
     def state(self) -> None:
         """Write what `kernels list` shows."""
@@ -722,7 +727,7 @@ class Zygote:
                 connection.settimeout(5.0)
                 try:
                     self._serve(connection)
-                except (OSError, EOFError, ValueError):
+                except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
                     continue  # a client that went away, or that is none
 
     def _goes_on(self) -> bool:
@@ -878,6 +883,16 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
+def _is_there(config: dict[str, Any]) -> bool:
+    """Whether another one became ready while this one waited for the lock."""
+    prefix = os.path.join(config["folder"], config["key"])
+    with contextlib.suppress(OSError, ValueError), open(f"{prefix}.variables") as file, socket.socket(socket.AF_UNIX) as connection:
+        values = {name: os.environ.get(name) for name in json.load(file)}
+        connection.connect(f"{prefix}-{digest(values)}.sock")
+        return True
+    return False
+
+
 def _write(path: str, content: Any) -> None:
     with open(f"{path}.{os.getpid()}", "w") as file:
         json.dump(content, file)
@@ -900,7 +915,7 @@ def main() -> None:
             time.sleep(0.05)
     else:
         return  # another one is about to be ready
-    if not config.get("again") and os.fork():
+    if not config.get("again") and (_is_there(config) or os.fork()):
         os._exit(0)  # whoever started it does not wait for its end
     config["again"] = True
     sys.modules["_mltoolkit_supervisor"] = _sibling("supervisor")
@@ -912,10 +927,15 @@ def main() -> None:
     try:
         zygote.run()
     finally:
-        for path in (zygote.path, zygote.path.removesuffix(".sock") + ".json"):
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == zygote.inode or path.endswith(".json"):
-                    os.unlink(path)
+        with contextlib.suppress(OSError, ValueError):
+            if os.stat(zygote.path).st_ino == zygote.inode:
+                os.unlink(zygote.path)
+        with contextlib.suppress(OSError, ValueError):
+            shown = zygote.path.removesuffix(".sock") + ".json"
+            with open(shown) as file:
+                mine = json.load(file)["pid"] == os.getpid()
+            if mine:
+                os.unlink(shown)
 
 
 if __name__ == "__main__":

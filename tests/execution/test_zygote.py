@@ -1,0 +1,222 @@
+"""What is imported before a fork and what is not, when a zygote is out of date, and spares."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import notebook_of
+from processes import wait_for
+from warm import Place, gone, zygote_folder
+
+from mltoolkit.execution import kernels, zygote
+from mltoolkit.notebook import document
+
+__all__ = ["zygote_folder"]  # a fixture
+
+UNFIT = {
+    "starts_thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n",
+    "starts_process": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n",
+    "prints": "print('hello from an import')\n",
+    "warns": "import warnings\nwarnings.warn('seen by the user', UserWarning)\n",
+    "asks": "from IPython import get_ipython\nshell = get_ipython()\n",
+    "handles": "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: None)\n",
+    "raises": "raise RuntimeError('not today')\n",
+    "exits": "raise SystemExit(3)\n",
+}
+FIT = {"fit": "value = 1\n", "later": "value = 2\n", "reads": "import os\nvalue = os.environ.get('READ_AT_IMPORT', 'unset')\n"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, zygote_folder: Path) -> Iterator[Place]:
+    yield Place.make(tmp_path / "workspace", "auto", **UNFIT, **FIT)
+
+
+def loaded(place: Place, *names: str, **options: object) -> list[bool]:
+    """Which modules are there in a fresh kernel."""
+    ran = place.execute(f"import sys\nprint([name in sys.modules for name in {names!r}])", **options)
+    assert ran.outcome.warm
+    found: list[bool] = json.loads(ran.text.lower())
+    return found
+
+
+def notebook(place: Place, name: str, *cells: str) -> Path:
+    path = place.root / name
+    document.write(notebook_of(*cells), path)
+    return path
+
+
+# What is preloaded
+
+
+def test_what_does_not_fork_well_is_left_to_the_notebook(place: Place) -> None:
+    notebook(place, "all.ipynb", *(f"import {name}" for name in [*UNFIT, "fit"]))
+    assert loaded(place, "fit", *UNFIT) == [True] + [False] * len(UNFIT)
+    (state,) = kernels.zygotes()
+    assert state.excluded == {
+        "starts_thread": "starts a thread when it is imported",
+        "starts_process": "starts a process when it is imported",
+        "prints": "prints something when it is imported",
+        "warns": "prints something when it is imported",
+        "asks": "asks whether it runs in IPython when it is imported",
+        "handles": "handles signals when it is imported",
+        "raises": "RuntimeError: not today",
+        "exits": "SystemExit: 3",
+    }
+    assert state.preloaded == ["fit"]
+    both = [place.execute("import prints, warns, asks, starts_thread\nasks.shell is get_ipython()", warm=warm) for warm in (True, False)]
+    assert both[0].shown() == both[1].shown()
+
+
+def test_imports_are_learned_from_notebooks(place: Place) -> None:
+    notebook(place, "first.ipynb", "import fit")
+    assert loaded(place, "fit", "later") == [True, False]
+    (before,) = kernels.zygotes()
+    path = notebook(place, "second.ipynb", "from later import value")
+    place.execute("1", env={"IPYNB_FILE": path.name})
+    wait_for(lambda: [state for state in kernels.zygotes() if "later" in state.preloaded], "the import to be learned")
+    assert loaded(place, "fit", "later") == [True, True]
+    (after,) = kernels.zygotes()
+    assert after.pid == before.pid  # it stays the parent of kernels that are alive
+
+
+def test_a_workspaces_own_modules_are_never_preloaded(place: Place) -> None:
+    (place.root / "own.py").write_text("value = 3\n")
+    notebook(place, "own.ipynb", "import own, fit")
+    assert loaded(place, "own", "fit") == [False, True]
+
+
+def test_kernels_with_another_value_of_a_variable_come_from_another_zygote(place: Place) -> None:
+    notebook(place, "reads.ipynb", "import reads")
+    values = []
+    for env in ({}, {"READ_AT_IMPORT": "one"}, {"READ_AT_IMPORT": "two", "NOT_READ": "x"}, {"READ_AT_IMPORT": "one", "NOT_READ": "y"}):
+        ran = place.execute("import reads, os, sys\nprint(reads.value, os.environ.get('NOT_READ'))", env=env)
+        values.append(ran.text.split())
+        assert ran.outcome.warm
+    assert values == [["unset", "None"], ["one", "None"], ["two", "x"], ["one", "y"]]
+
+
+def test_finding_imports(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    document.write(notebook_of("import numpy.linalg as la, json\n%matplotlib inline\n!pip\nlen?", "def broken(:", "from pandas import DataFrame", "from . import x", "import mltoolkit, not_there"), path)
+    assert zygote.imports(str(path)) == ["numpy.linalg", "pandas"]
+    for name, text in (("b", "{"), ("c", "[]"), ("d", '{"cells": 3}'), ("e", '{"cells": [1, {"cell_type": "code", "source": ["import ", "numpy"]}]}')):
+        (tmp_path / f"{name}.ipynb").write_text(text)
+    assert [zygote.imports(str(tmp_path / f"{name}.ipynb")) for name in "bcdex"] == [[], [], [], ["numpy"], []]
+    (tmp_path / ".hidden").mkdir()
+    document.write(notebook_of("import scipy"), tmp_path / ".hidden" / "f.ipynb")
+    assert set(zygote.discover(str(tmp_path))) == {"numpy.linalg", "pandas", "numpy"}
+    assert not zygote.third_party("json")
+
+
+# Out of date
+
+
+def test_an_installed_package_makes_a_new_one(place: Place) -> None:
+    notebook(place, "fit.ipynb", "import fit")
+    assert loaded(place, "fit") == [True]
+    (before,) = kernels.zygotes()
+    (place.packages / "new-1.0.dist-info").mkdir()
+    assert loaded(place, "fit") == [True]
+    (after,) = kernels.zygotes()
+    assert after.pid != before.pid
+    assert place.execute("1").outcome.warm
+    assert kernels.zygotes()[0].pid == after.pid
+
+
+def test_a_changed_file_makes_a_new_one(place: Place) -> None:
+    notebook(place, "fit.ipynb", "import fit")
+    assert place.execute("import fit\nprint(fit.value)").text == "1\n"
+    (place.packages / "fit.py").write_text("value = 'changed'\n")
+    ran = place.execute("import fit\nprint(fit.value)")
+    assert (ran.text, ran.outcome.warm) == ("changed\n", True)
+    (place.packages / "fit.py").unlink()
+    gone = place.execute("import importlib.util\nprint(importlib.util.find_spec('fit'))")
+    assert (gone.text, gone.outcome.warm) == ("None\n", True)
+
+
+# Spares
+
+
+def test_a_spare_is_taken_and_another_comes(place: Place) -> None:
+    spares = set()
+    for _ in range(3):
+        ran = place.execute("print(get_ipython().kernel.parent.connection_file)")
+        spares.add(Path(ran.text.strip()).parent)
+        assert ran.outcome.warm
+    assert len(spares) == 3
+    (state,) = kernels.zygotes()
+    assert sum(path.parent == kernels.runtime_folder() for path in spares) >= 2  # the first was forked for the request
+    wait_for(lambda: len([path for path in kernels.runtime_folder().iterdir() if path.is_dir()]) == 1, "one spare, and none of the others' folders")
+    assert state.served >= 3
+
+
+def test_files_that_ipython_executes_at_the_start(place: Place, tmp_path: Path) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    env = {"IPYTHONDIR": str(tmp_path / "ipython")}
+    assert place.execute("'at_start' in globals()", env=env).outcome.warm
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "00.py").write_text("at_start = 'executed'\n")
+    for warm in (False, True, True):
+        ran = place.execute("print(at_start)", env=env, warm=warm)
+        assert (ran.text, ran.outcome.warm) == ("executed\n", warm)
+
+
+def test_configuration_of_ipython(place: Place, tmp_path: Path) -> None:
+    place.execute("1")
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("c = get_config()\nc.InteractiveShell.ast_node_interactivity = 'all'\n")
+    both = [place.execute("1\n2", folder=f"configured-{warm}", env={"IPYTHONDIR": str(tmp_path / "ipython")}, warm=warm) for warm in (True, False)]
+    assert both[0].shown() == both[1].shown()
+    assert len(both[0].notebook.cells[0].outputs) == 2
+    assert both[0].outcome.warm
+
+
+def test_spares_end_with_the_zygote(place: Place) -> None:
+    place.execute("1")
+    wait_for(lambda: [path for path in kernels.runtime_folder().iterdir() if path.is_dir()], "a spare")
+    (state,) = kernels.zygotes()
+    children = zygote_children(state.pid)
+    kernels.stop_zygotes()
+    wait_for(lambda: all(gone(pid) for pid in children), "the spare to be gone")
+    wait_for(lambda: not [path for path in kernels.runtime_folder().iterdir() if path.is_dir()], "its folder to be gone")
+
+
+def zygote_children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+# Messages
+
+
+def test_messages_with_files(tmp_path: Path) -> None:
+    left, right = socket.socketpair()
+    content = {"text": "ü\udcff" * 200_000}
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    sending = threading.Thread(target=zygote.send, args=(left, content, [file]))
+    sending.start()
+    received, files = zygote.receive(right)
+    sending.join()
+    assert received == content
+    os.write(files[0], b"through")
+    assert (tmp_path / "file").read_text() == "through"
+    assert zygote.peer(left) == os.getuid()
+    left.sendall((5).to_bytes(8, "big") + b"{}")
+    left.close()
+    with pytest.raises(EOFError):
+        zygote.receive(right)
+    with pytest.raises(EOFError):
+        zygote.receive(right)
+    for each in (file, *files):
+        os.close(each)
+    right.close()
+
+
+def test_what_differs_from_run_to_run_does_not_last() -> None:
+    assert zygote.lasting({"A": "1", "MLTOOLKIT_SEED": "2", "OLDPWD": "/", "IPYNB_FILE": "x"}) == {"A": "1"}

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from conftest import notebook_of
@@ -45,7 +45,7 @@ def differences(cold: Ran, warm: Ran) -> list[str]:
 
 
 class _NoParams:
-    params: dict[str, Any] = {}
+    params: ClassVar[dict[str, Any]] = {}
 
 
 def run(place: Place, name: str, how: str, **files: str) -> Ran:

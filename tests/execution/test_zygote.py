@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +32,8 @@ FIT = {"fit": "value = 1\n", "later": "value = 2\n", "reads": "import os\nvalue 
 
 
 @pytest.fixture
-def place(tmp_path: Path, zygote_folder: Path) -> Iterator[Place]:
-    yield Place.make(tmp_path / "workspace", "auto", **UNFIT, **FIT)
+def place(tmp_path: Path, zygote_folder: Path) -> Place:
+    return Place.make(tmp_path / "workspace", "auto", **UNFIT, **FIT)
 
 
 def loaded(place: Place, *names: str, **options: object) -> list[bool]:

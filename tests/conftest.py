@@ -42,12 +42,12 @@ def _own_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_variables_of_another_test() -> Iterator[None]:
     """MLflow and its run-context provider set variables; none may outlive the test that had them set."""
-    before = {name: os.environ.pop(name) for name in _own_variables()}
+    for name in _own_variables():
+        del os.environ[name]
     os.environ["MLTOOLKIT_WARM"] = "no"  # what outlives a run on purpose has tests of its own
     yield
     for name in _own_variables():
         del os.environ[name]
-    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

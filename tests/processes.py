@@ -27,7 +27,9 @@ class Marked:
 
     def __init__(self) -> None:
         self.value = uuid4().hex
-        self.env = {**os.environ, "TEST_MARK": self.value}
+        foreign = ("MLTOOLKIT_", "MLFLOW_", "_MLFLOW")  # what importing MLflow here, in a workspace of ours, has set
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        self.env = {**kept, "MLTOOLKIT_WARM": "no", "TEST_MARK": self.value}
 
     def alive(self) -> list[int]:
         """The processes with the mark that have not ended."""

@@ -174,23 +174,18 @@ class WarmProcess:
         self.connection.close()
         self.returncode = -signal.SIGKILL if self.returncode is None else self.returncode
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #4191a575
+# %% ../../nbs/03_execution/00a_kernels.ipynb #2f0b377f
 def _connect(request: Request, folder: Path) -> socket.socket | None:
-    try:
-        names = json.loads((folder / f"{request.key}.variables").read_text())
-        values = {name: request.env.get(name) for name in names}
-        path = folder / f"{request.key}-{_digest(values)}.sock"
+    for path in zygote.paths(str(folder), request.key, request.env):
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(30.0)
-            connection.connect(str(path))
+            connection.connect(path)
             if zygote.peer(connection) == os.getuid():
                 return connection
         except OSError:
             pass
         connection.close()
-    except (OSError, ValueError):
-        pass
     return None
 
 

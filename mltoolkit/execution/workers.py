@@ -144,7 +144,7 @@ def _told_to_stop(task: Task) -> bool:
         return STOP in tags or f"{STOP}.{task.index}" in tags
     return False
 
-# %% ../../nbs/03_execution/04b_workers.ipynb #6ae169d4
+# %% ../../nbs/03_execution/04b_workers.ipynb #a72d6e10
 def serve() -> None:
     """Be a worker process: answer the calls on standard input until it ends."""
     import signal
@@ -175,7 +175,7 @@ def _dumps(error: BaseException) -> bytes:
 
 
 def _read(requests: BinaryIO, calls: SimpleQueue[Any]) -> None:
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(Exception):  # whatever ends the input ends the process
         while True:
             calls.put(pickle.load(requests))  # noqa: S301 (bytes, from the process that started this one)
     _end()

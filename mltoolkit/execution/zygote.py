@@ -28,7 +28,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
 KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first cells
@@ -41,6 +41,7 @@ VOLATILE = frozenset({  # differ from run to run; what reads them while it is im
     "_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES", "JPY_PARENT_PID", "JPY_SESSION_NAME", "IPYNB_FILE", "MPLBACKEND",
     "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT",
     "_MLFLOW_TELEMETRY_SESSION_ID", "PYTEST_CURRENT_TEST", "_MLTOOLKIT_SUPERVISOR",
+    "PYDEVD_DISABLE_FILE_VALIDATION",  # papermill's command sets it; a warning of the debugger's depends on it
 })  # fmt: skip
 OVERRIDES = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}  # no threads before a fork
 INLINE = "module://matplotlib_inline.backend_inline"  # what ipykernel makes matplotlib's default
@@ -690,7 +691,7 @@ class Zygote:
         folder, key = self.config["folder"], self.config["key"]
         names = sorted(name for name in Reading.read if name in lasting(dict.fromkeys(Reading.read, "")))
         values = {name: self.config["variables"].get(name) for name in names}
-        _write(os.path.join(folder, f"{key}.variables"), names)
+        _write(os.path.join(folder, f"{key}.{digest(names)}.variables"), names)  # others of this key may have read others
         self.path = os.path.join(folder, f"{key}-{digest(values)}.sock")
         with contextlib.suppress(OSError):
             os.unlink(self.path)
@@ -885,12 +886,21 @@ def digest(value: Any) -> str:
 
 def _is_there(config: dict[str, Any]) -> bool:
     """Whether another one became ready while this one waited for the lock."""
-    prefix = os.path.join(config["folder"], config["key"])
-    with contextlib.suppress(OSError, ValueError), open(f"{prefix}.variables") as file, socket.socket(socket.AF_UNIX) as connection:
-        values = {name: os.environ.get(name) for name in json.load(file)}
-        connection.connect(f"{prefix}-{digest(values)}.sock")
-        return True
+    for path in paths(config["folder"], config["key"], os.environ):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            return True
     return False
+
+
+def paths(folder: str, key: str, variables: Mapping[str, str]) -> Iterator[str]:
+    """The sockets at which a zygote would listen for kernels with these variables."""
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(key) and name.endswith(".variables"):
+            with contextlib.suppress(OSError, ValueError):
+                with open(os.path.join(folder, name)) as file:
+                    values = {name: variables.get(name) for name in json.load(file)}
+                yield os.path.join(folder, f"{key}-{digest(values)}.sock")
 
 
 def _write(path: str, content: Any) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +19,7 @@ from warm_cases import CASES
 from mltoolkit.errors import Status
 from mltoolkit.notebook import document
 
+FLIGHTS = Path(__file__).parents[2] / "projects" / "flights"
 WITHOUT_A_SPARE = [
     "environment", "signals", "interpreter", "logging", "streams_of_packages", "threads", "plots_without_a_screen", "subprocesses", "at_exit",
     "pool_by_spawn", "shell", "terminated",
@@ -126,6 +129,13 @@ def test_runs_are_the_same_untracked(place: Place, monkeypatch: pytest.MonkeyPat
     assert shown[0] == shown[1]
 
 
+def test_memory_of_a_further_kernel(place: Place) -> None:
+    measure = "print([line for line in open('/proc/self/smaps_rollup') if line.startswith('Pss:')][0].split()[1])"
+    imports = "import pandas, matplotlib.pyplot, sklearn.ensemble, mlflow"
+    sizes = {warm: int(place.execute(imports, measure, folder="memory", warm=warm).text) for warm in (False, True)}
+    assert sizes[True] <= 0.5 * sizes[False], sizes
+
+
 RANDOM = """import random, secrets, tempfile, uuid, multiprocessing
 import numpy as np, scipy.stats, pandas as pd, its_own_generators
 from sklearn.utils import check_random_state
@@ -154,3 +164,28 @@ table = pd.DataFrame({'a': range(3)})
 print(table.head(), pd.options.display.max_rows, np.array([1 / 3]), np.geterr(), matplotlib.rcParams['lines.linewidth'], hasattr(json.JSONDecoder, 'spoilt'))
 print(os.environ.get('SPOILT'), os.getcwd(), oct(os.umask(0o022)), sys.path, sys.getrecursionlimit(), decimal.getcontext().prec)
 print([f for f in warnings.filters if f[0] == 'error'], logging.root.manager.disable, signal.getsignal(signal.SIGTERM))"""
+
+
+# The project of flights
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy 2.1
+def test_flights_are_the_same(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepare, train and evaluate, with all that is recorded of it."""
+    pytest.importorskip("skops", reason="the extra `flights` is not installed")
+    from mltoolkit import run_notebook
+
+    project = Path(shutil.copytree(FLIGHTS, workspace / "projects" / "flights", ignore=shutil.ignore_patterns("__pycache__")))
+    sample = {"sample": 0.05}
+    found = {}
+    with runtime_folder():
+        for warm in (False, True):
+            prepared = [run_notebook(project / "01_prepare.ipynb", parameters={"month": month, **sample}, warm=warm) for month in (1, 3)]
+            trained = run_notebook(project / "02_train.ipynb", parameters={"months": [1], "max_iter": 20, **sample}, warm=warm)
+            chosen = {"model_run": trained.run_id, "month": 3, "draws": 20, **sample}
+            evaluated = run_notebook(project / "03_evaluate.ipynb", parameters=chosen, warm=warm)
+            runs = [*prepared, trained, evaluated]
+            assert [run.kernel.warm for run in runs] == [warm] * 4
+            found[warm] = [(run.metrics, [(use.name, use.digest, use.rows, use.version) for use in run.datasets]) for run in runs]
+    assert found[True] == found[False]
+    assert all(metrics for metrics, _ in found[True])

@@ -307,7 +307,6 @@ def _conformance() -> type[unittest.TestCase]:
 
 @pytest.mark.parametrize("provisioner", ["local-provisioner", "mltoolkit-warm"])
 def test_conformance(at_home: Place, provisioner: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("jupyter_kernel_test")
     monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", provisioner)
     before = served()
     cases = unittest.defaultTestLoader.loadTestsFromTestCase(_conformance())

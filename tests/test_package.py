@@ -153,6 +153,14 @@ def test_a_wing_imports_only_wings_above_it() -> None:
                     assert WINGS.index(wing) <= WINGS.index(own), f"{path.relative_to(PACKAGE)} imports {imported}"
 
 
+def test_what_a_notebook_expects_to_fail_is_run() -> None:
+    """fastcore's `expect_fail` is a context manager: called on its own it checks nothing."""
+    for path in sorted(PACKAGE.parent.glob("nbs/**/*.ipynb")):
+        cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        used = re.findall(r"^.*expect_fail\(.*$", "\n".join("".join(source) for source in cells), re.M)
+        assert all(line.lstrip().startswith("with expect_fail(") for line in used), path
+
+
 # --- how it is installed
 
 

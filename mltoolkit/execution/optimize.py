@@ -46,7 +46,7 @@ def extremes(
     first = {name: each[0] for name, each in values.items()}
     return [first, *({**first, name: value} for name, each in values.items() for value in each[1:])]
 
-# %% ../../nbs/03_execution/04d_optimize.ipynb #6be2c55a
+# %% ../../nbs/03_execution/04d_optimize.ipynb #eaa68f58
 class Optimizer:
     """Chooses points, from what earlier ones gave. Raises `MissingExtra` without Optuna."""
 
@@ -84,35 +84,36 @@ class Optimizer:
 
     def gives_up(self, index: int, history: Iterable[tuple[int, float]]) -> bool:
         """Say whether a point that has logged these steps and values so far should be stopped."""
-        trial = self.trials[index]
+        self._report(index, history)
+        return bool(self.reported[index]) and bool(self.trials[index].should_prune())
+
+    def _report(self, index: int, history: Iterable[tuple[int, float]]) -> None:
         for step, value in history:
             if step not in self.reported[index] and math.isfinite(value):
                 self.reported[index].add(step)
-                trial.report(value, step)
-        return bool(self.reported[index]) and bool(trial.should_prune())
+                self.trials[index].report(value, step)
 
-    def tell(self, point: Point) -> None:
+    def tell(
+        self,
+        point: Point,
+        history: Iterable[tuple[int, float]] = (),  # the steps and values it logged: later points are compared with them
+    ) -> None:
         """Take note of how a point ended."""
         from optuna.trial import TrialState
 
+        self._report(point.index, history)
         value = point.metrics.get(self.metric, math.nan)
         if point.status is Status.succeeded and not math.isnan(value):
             self.study.tell(self.trials[point.index], value)
         else:
             self.study.tell(self.trials[point.index], state=TrialState.PRUNED if point.pruned else TrialState.FAIL)
 
-    def recall(self, point: Point) -> None:
+    def recall(self, point: Point, history: Iterable[tuple[int, float]] = ()) -> None:
         """Take note of a point that was chosen before this process began, and that has run or will run again."""
-        from optuna.trial import create_trial
-
-        if point.status is None:
-            self.study.enqueue_trial(self._chosen(point))
-            self.ask(point.index)
-            return
-
-        value = point.metrics.get(self.metric, math.nan)
-        if point.status is Status.succeeded and not math.isnan(value):
-            self.study.add_trial(create_trial(params=self._chosen(point), distributions=self.distributions, value=value))
+        self.study.enqueue_trial(self._chosen(point))
+        self.ask(point.index)
+        if point.status is not None:
+            self.tell(point, history)
 
     def _chosen(self, point: Point) -> dict[str, Any]:
         ranges = {name: self.ranges[name] for name in point.parameters}

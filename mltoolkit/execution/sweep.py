@@ -190,7 +190,7 @@ def _take(point: Point, run: TrackedRun) -> None:
 
 _PRUNED = "mltoolkit.pruned"
 
-# %% ../../nbs/03_execution/05_sweep.ipynb #d1deb133
+# %% ../../nbs/03_execution/05_sweep.ipynb #83aa9059
 @dataclass
 class _Course:
     """A sweep while it runs."""
@@ -272,7 +272,7 @@ class _Course:
             self.recording.store.set_tag(point.run_id, _PRUNED, "true")
         point.pruned = point.pruned and point.status is Status.cancelled
         if self.optimizer and point.status is not None:
-            self.optimizer.tell(point)
+            self.optimizer.tell(point, _history(self.recording.store, point, self.optimizer.metric))
         self.watch(self.sweep)
 
     def _again(self, point: Point, error: Exception) -> bool:
@@ -295,8 +295,8 @@ class _Course:
         conditions = [f"tags.`mlflow.parentRunId` = '{self.sweep.run_id}'", "attributes.status = 'RUNNING'"]
         for run in runs.search(store, len(self.out) + 10, conditions) if self.out else []:
             point = self.sweep.points[int(run.data.tags[POINT])]
-            history = [(each.step, each.value) for each in store.get_metric_history(run.info.run_id, optimizer.metric)]
-            if point in self.out.values() and not point.pruned and optimizer.gives_up(point.index, history):
+            point.run_id = run.info.run_id
+            if point in self.out.values() and not point.pruned and optimizer.gives_up(point.index, _history(store, point, optimizer.metric)):
                 point.pruned = True
                 store.set_tag(self.sweep.run_id, f"{STOP}.{point.index}", "pruned")
 
@@ -314,9 +314,14 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, BrokenExecutor | CancelledError) or type(error).__name__ == "KilledWorker"  # the last is Dask's
 
 
+def _history(store: Any, point: Point, metric: str) -> list[tuple[int, float]]:
+    """Return the steps and values that a point has logged of a metric."""
+    return [(each.step, each.value) for each in store.get_metric_history(point.run_id, metric)] if point.run_id else []
+
+
 _LOOK = 1.0  # seconds from one look at intermediate metrics to the next
 
-# %% ../../nbs/03_execution/05_sweep.ipynb #47ad08a8
+# %% ../../nbs/03_execution/05_sweep.ipynb #7bedf8a0
 def _carry_out(
     definition: Definition, recording: Recording, points: list[Point], executor: Executor, *, secrets: Mapping[str, str],
     workers: int | None, fail_fast: bool, watch: Callable[[Sweep], None],
@@ -331,7 +336,7 @@ def _carry_out(
     room = workers or (_processors() if isinstance(executor, Workers) or definition.metric else None)
     stop, problem = Stop(), ""
     try:
-        optimizer = _optimizer(definition, points, recording.plan.seed)
+        optimizer = _optimizer(definition, points, recording)
         with stop_on_signals(stop):
             _Course(definition, sweep, recording, executor, room, stop, secrets, fail_fast, watch, optimizer, left).run()
     except BaseException as error:
@@ -345,12 +350,12 @@ def _carry_out(
     return sweep
 
 
-def _optimizer(definition: Definition, points: list[Point], seed: int | None) -> Optimizer | None:
+def _optimizer(definition: Definition, points: list[Point], recording: Recording) -> Optimizer | None:
     if definition.metric is None:
         return None
-    made = Optimizer(definition.ranges, definition.metric, definition.mode, seed)
+    made = Optimizer(definition.ranges, definition.metric, definition.mode, recording.plan.seed)
     for point in points:
-        made.recall(point)
+        made.recall(point, _history(recording.store, point, definition.metric))
     return made
 
 # %% ../../nbs/03_execution/05_sweep.ipynb #8774307c

@@ -36,6 +36,22 @@ def test_what_ran_before_is_recalled_and_what_was_broken_off_is_asked_again() ->
     assert optimizer.study.best_value == 0.125
 
 
+def test_points_that_are_over_are_what_later_ones_are_compared_with() -> None:
+    """Told or recalled: the values they logged on their way count, though nobody looked while they ran."""
+    optimizer = Optimizer({"x": Range(0.0, 9.0)}, "loss", "min", 0)
+    for index in range(5):
+        point = Point(index, {"x": float(index)}, Status.succeeded, metrics={"loss": 0.5})
+        optimizer.recall(point, [(0, 1.0), (1, 0.5)])
+    optimizer.recall(Point(5, {"x": 5.0}, Status.cancelled, pruned=True), [(0, 8.0)])
+    assert [trial.state.name for trial in optimizer.study.trials] == [*["COMPLETE"] * 5, "PRUNED"]
+    assert optimizer.study.trials[5].intermediate_values == {0: 8.0}
+    assert [trial.params["x"] for trial in optimizer.study.trials] == [0, 1, 2, 3, 4, 5]
+    optimizer.ask(6)
+    assert optimizer.gives_up(6, [(0, 9.0)])
+    optimizer.ask(7)
+    assert not optimizer.gives_up(7, [(0, 0.9)])
+
+
 def test_failed_and_pruned_points_are_told_apart() -> None:
     optimizer = Optimizer({"x": Range(0.0, 1.0)}, "loss", "min")
     for index, point in enumerate((Point(0, {}, Status.failed), Point(1, {}, Status.cancelled, pruned=True), Point(2, {}, Status.succeeded))):

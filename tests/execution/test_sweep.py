@@ -280,8 +280,9 @@ class TestExecutors:
 
 class TestOptimized:
     def test_trials_are_told_and_hopeless_ones_given_up(self, workspace: Path, notebook: Callable[..., Path]) -> None:
-        """The seed gives 4.5 and 4.8 as the eighth and ninth point. After five points there is something to compare with; from then on a hopeless one runs until it is given up."""
-        code = LOG + "log('loss', x, step=0)\nwhile x > 4 and len(list(pathlib.Path().glob('done-*'))) > 5: time.sleep(0.05)\nlog('loss', x / 2, step=1)\npathlib.Path(f'done-{x}').touch()"
+        """The seed gives 4.5 and 4.8 as the eighth and ninth point. After five points there is something to compare with, though none of them ran long enough to be looked at; from then on a hopeless one runs until it is given up."""
+        wait = "while x > 4 and len(list(pathlib.Path().glob('done-*'))) > 5:\n    assert time.monotonic() < until\n    time.sleep(0.05)\n"
+        code = f"{LOG}log('loss', x, step=0)\nuntil = time.monotonic() + 60\n{wait}log('loss', x / 2, step=1)\npathlib.Path(f'done-{{x}}').touch()"
         source = notebook(code, "x: float = 1.0")
         done = sweep(source, {"x": "0.0..5.0"}, optimize="loss", trials=10, workers=2)
         assert len(done.points) == 10

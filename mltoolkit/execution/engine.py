@@ -100,13 +100,13 @@ def execute(
     _end(notebook, outcome)
     return outcome
 
-# %% ../../nbs/03_execution/01_engine.ipynb #3480ec96
+# %% ../../nbs/03_execution/01_engine.ipynb #3499cfb3
 def _loop(
     notebook: NotebookNode, order: Order, session: KernelSession, deadline: float | None, outcome: Outcome
 ) -> None:
     """Run the cells until one ends the run."""
     reception = Reception(notebook, order)
-    reception.kc = session.client
+    reception.kc, session.overhear = session.client, reception.overhear
     notebook.metadata.language_info = session.language_info
     _prepare(order, session, outcome)
     confided = not order.confide
@@ -163,7 +163,7 @@ def _unseen(session: KernelSession, code: str, patience: float = 60.0) -> str:
         return f"{session.reply.get('ename')}: {session.reply.get('evalue')}"
     return ""  # also after a death or a request to stop: the loop meets them itself
 
-# %% ../../nbs/03_execution/01_engine.ipynb #6f10dadd
+# %% ../../nbs/03_execution/01_engine.ipynb #c74cd03b
 def _run_cell(
     reception: Reception, index: int, order: Order, session: KernelSession, deadline: float | None, outcome: Outcome, *, last: bool
 ) -> None:
@@ -174,9 +174,9 @@ def _run_cell(
     limits = [at for at in (deadline, began + order.cell_timeout if order.cell_timeout else None) if at is not None]
     limit = min(limits, default=None)
     cell.metadata.papermill.update(start_time=_now(), status="running", exception=False)
-    reception.begin(index)
     _note(order, "start", index, cell)
     request = session.ask(cell.source)
+    reception.begin(index, request)
     event = session.wait(request, reception.receive, limit)
     if event in (Event.deadline, Event.stop):
         session.stop.drain()

@@ -37,9 +37,12 @@ class Destination:
     redactor: Redactor | None = None  # takes secrets out of all that is kept and watched
     watch: Callable[[str, int, NotebookNode], None] = lambda event, index, node: None  # start, output, end
 
-# %% ../../nbs/03_execution/00b_reception.ipynb #fffd7037
+# %% ../../nbs/03_execution/00b_reception.ipynb #f7f37e34
 _LOG = logging.getLogger("mltoolkit.nbclient")
 _LOG.setLevel("CRITICAL")  # nbclient warns of every comm that no front end answers
+
+
+_OF_A_CELL = ("index", "outputs", "filters", "kept", "dropped", "overflowed", "overflowing", "spilled", "clear_before_next_output")
 
 
 class Reception(NotebookClient):
@@ -53,16 +56,24 @@ class Reception(NotebookClient):
         super().__init__(notebook, record_timing=False, log=_LOG)
         self.to = to
         self.index = -1
+        self.requests: dict[str, int] = {}  # which cell asked
+        self.past: dict[int, dict[str, Any]] = {}  # what is known of earlier cells
         self.begin(-1)
 
-    def begin(self, index: int) -> None:
+    def begin(
+        self,
+        index: int,
+        request: str = "",  # id of the message by which the cell was sent
+    ) -> None:
         """Turn to the next cell."""
         if index >= 0:
             self.nb.cells[index].outputs = []
+            self.requests[request] = index
         self.index, self.outputs = index, Outputs(self.nb.cells[index].outputs if index >= 0 else [])
         self.filters: dict[str, RedactingStream] = {}
         self.kept, self.dropped, self.overflowed = 0, 0, False  # characters
         self.overflowing: Any = None
+        self.spilled: Path | None = None  # the overflow file, once there is one
         self.clear_before_next_output = False
 
     def finish(self) -> None:
@@ -70,6 +81,19 @@ class Reception(NotebookClient):
         self._let_go()
         _close_overflow(self)
         self.outputs.settle()
+        self.past[self.index] = {name: getattr(self, name) for name in _OF_A_CELL}
+
+    def overhear(self, message: dict[str, Any]) -> None:
+        """Take a message of a cell that had ended: a thread or a process that it left running shows something."""
+        before = self.past.get(self.requests.get(message["parent_header"].get("msg_id", ""), -1))
+        if before is None or message["msg_type"] in ("status", "execute_input"):
+            return
+        now = {name: getattr(self, name) for name in _OF_A_CELL}
+        vars(self).update(before)
+        self.receive(message)
+        self.finish()
+        if self.index != now["index"]:
+            vars(self).update(now)
 
     def receive(self, message: dict[str, Any]) -> None:
         """Take one message of output for the current cell."""
@@ -223,7 +247,7 @@ def _shortened(output: NotebookNode, limit: int) -> NotebookNode:
         return output
     return _node({**output, "evalue": cut(output["evalue"]), "traceback": [cut(text) for text in output["traceback"]]})
 
-# %% ../../nbs/03_execution/00b_reception.ipynb #7fc25508
+# %% ../../nbs/03_execution/00b_reception.ipynb #04068e1a
 def _spill(reception: Reception, output: NotebookNode) -> None:
     """Write an output to the overflow file, and say in the cell, once, that there is one."""
     overflow, limit = reception.to.overflow, f"{reception.to.output_limit / 1e6:g} MB"
@@ -233,21 +257,28 @@ def _spill(reception: Reception, output: NotebookNode) -> None:
         reception.outputs.settle()
         if overflow:
             path = overflow(reception.index)
-            reception.overflowing = reception.overflowing or path.open("w", encoding="utf-8", errors="surrogatepass", newline="")
-            reception.overflowing.writelines(_plain(earlier) for earlier in reception.outputs.outputs)
+            _overflowing(reception, path).writelines(_plain(earlier) for earlier in reception.outputs.outputs)
             where = f"all of it is in {path.name}"
         _append(reception, _stream("stderr", f"\n[mltoolkit: this cell's output exceeded {limit}; {where}]\n"))
-    if reception.overflowing:
-        reception.overflowing.write(_plain(output))
+    if reception.spilled:
+        _overflowing(reception, reception.spilled).write(_plain(output))
     else:
         reception.dropped += _length(output)
+
+
+def _overflowing(reception: Reception, path: Path) -> Any:
+    """The open overflow file of the cell."""
+    if reception.overflowing is None:
+        reception.overflowing = path.open("a" if reception.spilled else "w", encoding="utf-8", errors="surrogatepass", newline="")
+        reception.spilled = path
+    return reception.overflowing
 
 
 def _close_overflow(reception: Reception) -> None:
     if reception.overflowing:
         reception.overflowing.close()
         reception.overflowing = None
-    elif reception.dropped:
+    elif reception.dropped and reception.index not in reception.past:
         _append(reception, _stream("stderr", f"[mltoolkit: {reception.dropped} characters were dropped]\n"))
 
 

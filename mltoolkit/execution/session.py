@@ -120,7 +120,7 @@ class Usage:
     signal: int | None = None
     leftover: int = 0  # processes that had to be ended after the kernel
 
-# %% ../../nbs/03_execution/00_session.ipynb #49b458a2
+# %% ../../nbs/03_execution/00_session.ipynb #5586c4e0
 class KernelSession:
     """A running kernel and the connection to it.
 
@@ -142,6 +142,7 @@ class KernelSession:
         self.folder = Path(tempfile.mkdtemp(prefix="mlt-"))
         self.reply: dict[str, Any] = {}
         self.language_info: dict[str, Any] = {}
+        self.overhear: Callable[[dict[str, Any]], None] = lambda message: None  # called with what belongs to no request being waited for
         self.lost = 0  # how often the kernel answered, but the message that ends its output did not come
         self.usage = Usage()
         self._pidfd = -1
@@ -273,13 +274,14 @@ def _registered() -> bool:
     """Whether Jupyter finds our provisioner; not where the package's metadata is older than its code."""
     return any(point.name == "mltoolkit-warm" for point in entries("jupyter_client.kernel_provisioners"))
 
-# %% ../../nbs/03_execution/00_session.ipynb #cfdafcaf
+# %% ../../nbs/03_execution/00_session.ipynb #3166e3cb
 _PUT_RIGHT = """
 def _mltoolkit_put_right():
-    import atexit, zmq
+    import atexit, sys, zmq
     kernel = get_ipython().kernel
     kernel.iopub_thread.schedule(lambda: kernel.iopub_thread.socket.setsockopt(zmq.SNDHWM, 0))
     def settle(control=getattr(kernel, "control_thread", None)):
+        sys.stdout.flush(), sys.stderr.flush()
         if control is not None:
             control.join(5)
     atexit.register(settle)
@@ -325,7 +327,7 @@ def _must_be_ready(session: KernelSession, event: Event) -> None:
     if event is Event.stop:
         raise Cancelled("stopped while the kernel started")
 
-# %% ../../nbs/03_execution/00_session.ipynb #ca43296e
+# %% ../../nbs/03_execution/00_session.ipynb #1ec36a21
 _SILENCE = 10.0  # seconds without any message after which an answered request counts as complete
 
 
@@ -396,7 +398,9 @@ class _Waiting:
         until = time.monotonic() + 0.2
         while self.iopub and self.iopub.msg_ready():
             message, some = self.iopub.get_msg(timeout=0), True
-            if message["parent_header"].get("msg_id") == self.request:
+            if message["parent_header"].get("msg_id") != self.request:
+                self.session.overhear(message)
+            else:
                 self.handle(message)
                 self.idle |= message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
             if time.monotonic() > until:
@@ -407,7 +411,7 @@ class _Waiting:
                 self.session.reply, self.replied, some = message["content"], True, True
         return some
 
-# %% ../../nbs/03_execution/00_session.ipynb #1e70d331
+# %% ../../nbs/03_execution/00_session.ipynb #ded230d2
 def _close(session: KernelSession, grace: float) -> None:
     manager = getattr(session, "manager", None)
     client = getattr(session, "client", None)
@@ -422,6 +426,9 @@ def _close(session: KernelSession, grace: float) -> None:
                     with contextlib.suppress(OSError):
                         os.kill(session.pid, number)
                     _gone(session, 10.0)
+            if client is not None and client.channels_running:
+                while client.iopub_channel.msg_ready():
+                    session.overhear(client.iopub_channel.get_msg(timeout=0))
     finally:
         session.usage = _usage(session.folder / "usage.json")
         if client is not None:

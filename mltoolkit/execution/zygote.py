@@ -235,8 +235,6 @@ class Starting:
     """What a fork of the zygote does to be a kernel like any other."""
 
     def __init__(self, threads: list[tuple[Any, int]]) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         for library, number_of_threads in threads:
             library.set_num_threads(number_of_threads)
         import gc
@@ -497,14 +495,20 @@ class Supervision:
     def fork(self, run: Any, *others: socket.socket) -> None:
         """Fork the kernel, in a session of its own; it dies with this process."""
         me = os.getpid()
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)  # the kernel must not answer one of them as its supervisor does
         self.kernel = os.fork()
         if not self.kernel:
+            for number in handled:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             os.setsid()
             self.supervisor.prctl(self.supervisor.PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != me:
                 os._exit(1)
             for other in others:
                 other.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+        if not self.kernel:
             to_the_end(run)
 
     def answer(self, connection: socket.socket, **more: Any) -> None:
@@ -719,6 +723,7 @@ class Zygote:
         gc.freeze()
         self._have_spare()
         while self._goes_on():
+            gc.collect()  # quick: the modules are frozen, this is what the last request left
             self.listener.settimeout(5.0)
             try:
                 connection, _ = self.listener.accept()

@@ -180,6 +180,15 @@ def test_no_line_is_lost_though_the_runner_does_not_read_for_a_while() -> None:
     assert (done.stdout, done.returncode) == ("succeeded [] True\n", 0), done.stderr
 
 
+def test_what_a_cell_shows_later_is_its_own_and_not_lost() -> None:
+    """A task goes on beside later cells; what C code prints arrives when the cell is already over."""
+    later = "import asyncio, os\nasync def later():\n    await asyncio.sleep(0.2)\n    print('later')\ntask = asyncio.create_task(later())"
+    notebook = notebook_of(later, "print('own')\nawait task", "os.system('echo by the system'); None")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}  # ipykernel looks for it, and leaves C's output alone
+    assert execute(notebook, Order("python3", env=env)).status is Status.succeeded
+    assert [[output.text for output in cell.outputs] for cell in notebook.cells] == [["later\n"], ["own\n"], ["by the system\n"]]
+
+
 def test_end_of_output_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_SILENCE", 1.0)
     code = "kernel = get_ipython().kernel\nkernel._publish_status = lambda *a, **k: None\nprint('shown')"

@@ -135,8 +135,9 @@ def test_each_module_says_what_it_is_and_where_it_comes_from(name: str, bare_wor
         assert (path.parent / source[1]).is_file()
 
 
-def test_supervisor_is_plain_and_needs_the_standard_library_only() -> None:
-    path = PACKAGE / "execution" / "supervisor.py"
+@pytest.mark.parametrize("name", ["supervisor", "freshness"])
+def test_what_a_zygote_loads_by_its_path_is_plain_and_needs_the_standard_library_only(name: str) -> None:
+    path = PACKAGE / "execution" / f"{name}.py"
     assert "A plain module" in path.read_text(encoding="utf-8")
     assert {name.partition(".")[0] for name in imports_of(path)} <= sys.stdlib_module_names
 

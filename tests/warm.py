@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import re
@@ -66,6 +67,16 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
     except OSError:
         return True
+
+
+def inhabitants(folder: Path) -> list[int]:
+    """Processes whose zygotes are in a folder: these, what they forked, and what was started there."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"XDG_RUNTIME_DIR={folder}\0".encode() in (entry / "environ").read_bytes() and not gone(int(entry.name)):
+                found.append(int(entry.name))
+    return found
 
 
 @dataclass

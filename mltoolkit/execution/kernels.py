@@ -289,7 +289,7 @@ def wait_for_zygote(
             raise Unavailable(f"the zygote was not ready within {patience:g} s")
         time.sleep(0.02)
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #b1c2bb83
+# %% ../../nbs/03_execution/00a_kernels.ipynb #12222c58
 @dataclass(frozen=True)
 class ZygoteState:
     """A zygote as `mltoolkit kernels list` shows it."""
@@ -318,9 +318,12 @@ def zygotes() -> list[ZygoteState]:
 
 
 def _children(pid: int) -> int:
+    alive = 0
     with contextlib.suppress(OSError):
-        return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return 0
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):  # it ends just now
+                alive += Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "Z"  # ended, not yet noticed
+    return alive
 
 
 def memory(

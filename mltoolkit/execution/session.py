@@ -120,7 +120,7 @@ class Usage:
     signal: int | None = None
     leftover: int = 0  # processes that had to be ended after the kernel
 
-# %% ../../nbs/03_execution/00_session.ipynb #5586c4e0
+# %% ../../nbs/03_execution/00_session.ipynb #8e890615
 class KernelSession:
     """A running kernel and the connection to it.
 
@@ -192,8 +192,9 @@ class KernelSession:
         return hasattr(getattr(self.manager.provisioner, "process", None), "supervisor")
 
     def _watch(self) -> None:
+        process = self.manager.provisioner.process  # type: ignore[union-attr]
         with contextlib.suppress(AttributeError, OSError):
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = os.dup(process.connection.fileno()) if self.warm else os.pidfd_open(self.pid)
 
     def alive(self) -> bool:
         """Tell whether the kernel's process is still there."""

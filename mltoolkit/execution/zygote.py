@@ -2,7 +2,8 @@
 
 A plain module, not exported from a notebook: like supervisor.py, from which it takes over, it is started
 as a script by the interpreter of the kernels, with a configuration (JSON) on its standard input, and
-imports the standard library only until it preloads what it is told to.
+imports the standard library only until it preloads what it is told to. What it has loaded it watches by
+freshness.py.
 
 What forks well is preloaded; what does not is noticed, and left to the notebook: a module that starts a
 thread or a process when it is imported, prints something, or asks whether it runs in IPython. The
@@ -173,6 +174,9 @@ def preload(
             return done, True
         if name not in excluded:
             done.append(name)
+    outlets = sys.modules.get("mltoolkit.record.outlets")
+    if outlets is not None and "mlflow" in sys.modules:
+        outlets.guard_mlflow()  # it takes longer than all else that a run prepares in its kernel
     trial.output.close()
     return done, False
 
@@ -625,6 +629,9 @@ def peer(connection: socket.socket) -> int:
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
+_OFTEN = 5.0  # seconds from one look at what has changed to the next
+
+
 class Zygote:
     """One process that forks kernels of one kind."""
 
@@ -658,13 +665,7 @@ class Zygote:
         if again:
             self.again()
         os.environ.__class__ = os._Environ
-        self.fingerprint = installed()
-        self.files = loaded_files()
-        self.tops = {  # the standard library is loaded before the folder counts, also in a cold kernel
-            name: path
-            for name, module in sys.modules.items()
-            if "." not in name and name not in sys.stdlib_module_names and (path := getattr(module, "__file__", None)) in self.files
-        }
+        self.loaded = sys.modules["_mltoolkit_freshness"].Loaded()
         self._find_threads()
 
     def again(self) -> NoReturn:
@@ -724,7 +725,7 @@ class Zygote:
         self._have_spare()
         while self._goes_on():
             gc.collect()  # quick: the modules are frozen, this is what the last request left
-            self.listener.settimeout(5.0)
+            self.listener.settimeout(_OFTEN)
             try:
                 connection, _ = self.listener.accept()
             except TimeoutError:
@@ -746,31 +747,14 @@ class Zygote:
             mine = os.stat(self.path).st_ino == self.inode
         except OSError:
             mine = False
-        return mine and time.monotonic() - self.used < self.config["idle"] and not self.outdated()
+        return mine and time.monotonic() - self.used < self.config["idle"] and not self.outdated(_OFTEN)
 
-    def outdated(self) -> str:
+    def outdated(self, within: float) -> str:
         """Say what was changed since it was preloaded, or nothing."""
         if len(os.listdir("/proc/self/task")) > 1:
             return "a thread was started"
-        if installed() != self.fingerprint:
-            return "a package was installed or removed"
-        for path, changed in self.files.items():
-            try:
-                if os.stat(path).st_mtime_ns != changed:
-                    return f"{path} was changed"
-            except OSError:
-                return f"{path} is gone"
-        return ""
-
-    def shadowed(self, cwd: str) -> str:
-        """Say which file in the kernel's folder would be imported instead of what was preloaded, or nothing."""
-        if "matplotlib" in sys.modules and os.path.exists(os.path.join(cwd, "matplotlibrc")):
-            return "the notebook's folder has a matplotlibrc, which is read when matplotlib is imported"
-        for name, loaded in self.tops.items():
-            for path in (os.path.join(cwd, f"{name}.py"), os.path.join(cwd, name, "__init__.py")):
-                if os.path.exists(path) and not os.path.samefile(path, loaded):
-                    return f"{path} would be imported instead of {loaded}"
-        return ""
+        changed: str = self.loaded.outdated(within)
+        return changed
 
     def _serve(self, connection: socket.socket) -> None:
         if peer(connection) != os.getuid():
@@ -779,8 +763,8 @@ class Zygote:
         self.used = time.monotonic()
         request["env"] = {**request["env"], **self.made}
         try:
-            outdated = self.outdated()
-            refusal = outdated or self.shadowed(request["cwd"])
+            outdated = self.outdated(2 * _OFTEN)
+            refusal = outdated or self.loaded.shadowed(request["cwd"])
             if outdated:
                 os.unlink(self.path)
             if refusal:
@@ -804,6 +788,7 @@ class Zygote:
         if not pid:
             try:
                 self.listener.close()
+                self.loaded.close()
                 if self.spare:
                     self.spare[1].close()
                 run()
@@ -858,30 +843,6 @@ class Zygote:
                     self.again()
 
 
-def installed() -> str:
-    """A digest of what is installed: names and times of the packages' metadata."""
-    found = [f"{sys.executable} {os.stat(sys.executable).st_mtime_ns}"]
-    for folder in sorted({path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")}):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            found += sorted(
-                f"{entry.name} {entry.stat().st_mtime_ns}"
-                for entry in entries
-                if entry.name.endswith((".dist-info", ".egg-info", ".pth", ".egg-link"))
-            )
-    return digest(found)
-
-
-def loaded_files() -> dict[str, int]:
-    """The files of the modules that are loaded, with their times of change."""
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str):
-            with contextlib.suppress(OSError):
-                found[path] = os.stat(path).st_mtime_ns
-    return found
-
-
 def digest(value: Any) -> str:
     """A short name for a value."""
     import hashlib
@@ -933,7 +894,8 @@ def main() -> None:
     if not config.get("again") and (_is_there(config) or os.fork()):
         os._exit(0)  # whoever started it does not wait for its end
     config["again"] = True
-    sys.modules["_mltoolkit_supervisor"] = _sibling("supervisor")
+    for name in ("supervisor", "freshness"):
+        sys.modules[f"_mltoolkit_{name}"] = _sibling(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir("/")
     zygote = Zygote(config, lock)

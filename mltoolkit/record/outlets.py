@@ -24,7 +24,7 @@ from typing import Any
 from .redaction import Redactor
 
 # %% auto #0
-__all__ = ['REMOVALS', 'removals', 'Outlet', 'filtered_file', 'filtered_folder', 'filter_mlflow']
+__all__ = ['REMOVALS', 'removals', 'Outlet', 'filtered_file', 'filtered_folder', 'filter_mlflow', 'guard_mlflow']
 
 # %% ../../nbs/02_record/03a_outlets.ipynb #ced5e2e1
 REMOVALS = "removals.jsonl"  # in the folder of a run
@@ -273,21 +273,32 @@ def filtered_folder(
                     shutil.copy2(original, target)
         yield aside
 
-# %% ../../nbs/02_record/03a_outlets.ipynb #c4e9351f
+# %% ../../nbs/02_record/03a_outlets.ipynb #82196219
 _QUESTIONS = ("get_", "search_", "list_", "find_", "load_", "query_", "batch_get_", "calculate_", "delete_")
 _VAULTS = re.compile("secret|gateway|webhook")
 
 
-def _filtered_method(function: Callable[..., Any], outlet: Outlet) -> Callable[..., Any]:
-    """A method of a store that passes on its arguments without secrets."""
-    redactor = outlet.asking if function.__name__.startswith(_QUESTIONS) else outlet.redactor
-    parameters: list[str] = []
+class _Passage:
+    """Which outlet all must pass in this process."""
 
-    def without(name: str, value: Any) -> Any:
-        return value if _IS_ID.fullmatch(name) else outlet.filtered(value, redactor, name=_IS_NAME.fullmatch(name) is not None)
+    outlet: Outlet | None = None
+
+
+def _filtered_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a store that passes on its arguments without secrets."""
+    asks = function.__name__.startswith(_QUESTIONS)
+    parameters: list[str] = []
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        outlet = _Passage.outlet
+        if outlet is None:
+            return function(self, *args, **kwargs)
+
+        def without(name: str, value: Any) -> Any:
+            redactor = outlet.asking if asks else outlet.redactor
+            return value if _IS_ID.fullmatch(name) else outlet.filtered(value, redactor, name=_IS_NAME.fullmatch(name) is not None)
+
         if not parameters:
             parameters.extend([*inspect.signature(function).parameters][1:] or ["*"])
         names = parameters + ["*"] * (len(args) - len(parameters))
@@ -298,13 +309,16 @@ def _filtered_method(function: Callable[..., Any], outlet: Outlet) -> Callable[.
 
     return method
 
-# %% ../../nbs/02_record/03a_outlets.ipynb #6dd25e8f
-def _filtered_upload(function: Callable[..., Any], outlet: Outlet) -> Callable[..., Any]:
+# %% ../../nbs/02_record/03a_outlets.ipynb #e918c3f5
+def _filtered_upload(function: Callable[..., Any]) -> Callable[..., Any]:
     """`log_artifact` or `log_artifacts` of a repository."""
     aside = filtered_folder if function.__name__ == "log_artifacts" else filtered_file
 
     @functools.wraps(function)
     def upload(self: Any, local: str, artifact_path: str | None = None, **more: Any) -> Any:
+        outlet = _Passage.outlet
+        if outlet is None:
+            return function(self, local, artifact_path, **more)
         place = outlet.filtered(artifact_path, name=True)
         with aside(outlet, os.fspath(local)) as path:
             outlet.note()
@@ -318,13 +332,13 @@ def _filtered_upload(function: Callable[..., Any], outlet: Outlet) -> Callable[.
     return method
 
 
-def _guard_store(kind: type, outlet: Outlet) -> None:
-    _guard(kind, lambda name: not _VAULTS.search(name), lambda function: _filtered_method(function, outlet))
+def _guard_store(kind: type) -> None:
+    _guard(kind, lambda name: not _VAULTS.search(name), _filtered_method)
 
 
-def _guard_repository(kind: type, outlet: Outlet) -> None:
-    _guard(kind, lambda name: name in ("log_artifact", "log_artifacts"), lambda function: _filtered_upload(function, outlet))
-    _guard(kind, lambda name: name == "upload_trace_data", lambda function: _filtered_method(function, outlet))
+def _guard_repository(kind: type) -> None:
+    _guard(kind, lambda name: name in ("log_artifact", "log_artifacts"), _filtered_upload)
+    _guard(kind, lambda name: name == "upload_trace_data", _filtered_method)
 
 
 def _guard(kind: type, chosen: Callable[[str], bool], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -338,19 +352,31 @@ def _guard(kind: type, chosen: Callable[[str], bool], wrap: Callable[[Callable[.
             guarded._passes_filter = True
             setattr(kind, name, guarded)
 
-# %% ../../nbs/02_record/03a_outlets.ipynb #fe5b5b9e
+# %% ../../nbs/02_record/03a_outlets.ipynb #4868ddbd
 def filter_mlflow(
     outlet: Outlet,
 ) -> None:
     """Let everything that this process logs to MLflow pass `outlet`."""
+    _Passage.outlet = outlet
+    guard_mlflow()
+
+
+def guard_mlflow() -> None:
+    """Prepare MLflow for a filter: until there is one, all passes as it is. It takes tens of milliseconds, once."""
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.store.model_registry.abstract_store import AbstractStore as Registry
     from mlflow.store.tracking.abstract_store import AbstractStore as Store
 
     for base, guard in ((Store, _guard_store), (Registry, _guard_store), (ArtifactRepository, _guard_repository)):
         for kind in _below(base):
-            guard(kind, outlet)
-        _guard_new(base, guard, outlet)
+            if kind not in _GUARDED:
+                guard(kind)
+                _GUARDED.add(kind)
+        if not hasattr(base.__init__, "_passes_filter"):
+            _guard_new(base, guard)
+
+
+_GUARDED: set[type] = set()
 
 
 def _below(kind: type[Any]) -> list[type]:
@@ -360,13 +386,14 @@ def _below(kind: type[Any]) -> list[type]:
     return found
 
 
-def _guard_new(base: Any, guard: Callable[[type, Outlet], None], outlet: Outlet) -> None:
+def _guard_new(base: Any, guard: Callable[[type], None]) -> None:
     """Guard each class below `base` when its first instance is made."""
     construct = base.__init__
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        guard(type(self), outlet)
+        guard(type(self))
         construct(self, *args, **kwargs)
 
+    __init__._passes_filter = True  # type: ignore[attr-defined]
     base.__init__ = __init__

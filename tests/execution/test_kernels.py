@@ -182,6 +182,33 @@ def test_end_of_the_supervisor_is_the_end_of_the_kernel(ready: Request) -> None:
     wait_for(lambda: gone(kernel.pid), "the kernel to be gone")
 
 
+TERMINATED_AT_ONCE = """
+import os, signal, sys
+from mltoolkit.execution import zygote
+sys.modules["_mltoolkit_supervisor"] = zygote._sibling("supervisor")
+supervision = zygote.Supervision()
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+supervision.fork(lambda: os._exit(7))
+print(os.waitstatus_to_exitcode(os.waitpid(supervision.kernel, 0)[1]))
+"""
+
+
+def test_a_kernel_that_is_terminated_before_it_has_begun_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", TERMINATED_AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGTERM}\n", "")
+
+
+def test_what_has_ended_is_no_kernel_of_a_zygote() -> None:
+    program = "import os, sys\nif os.fork() == 0: os._exit(0)\nprint(flush=True)\nsys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        parent.stdout.readline()
+        wait_for(lambda: kernels._children(parent.pid) == 0, "an ended child not to count")
+        assert Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        parent.stdin.close()
+
+
 # Refusals
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import unittest
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,14 @@ import pytest
 from conftest import notebook_of
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from processes import BIN, DAEMON, Marked, wait_for
-from warm import Place, gone, runtime_folder
+from warm import Place, gone, inhabitants, runtime_folder
 
 from mltoolkit.execution import kernels
 from mltoolkit.execution.session import KernelSession, Stop
 from mltoolkit.notebook import document
 
-STARTS = 200
+STARTS = 1000  # every fifth is used as a run uses it; the others are ended while they start
+PRELOAD = ["sqlite3", "pandas"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         folder = tmp_path_factory.mktemp("provisioner")
         (folder / "ipython" / "profile_default").mkdir(parents=True)
         (folder / "ipython" / "profile_default" / "ipython_config.py").write_text("c.HistoryManager.hist_file = ':memory:'\n")
-        made = Place.make(folder / "workspace", "sqlite3, pandas")
+        made = Place.make(folder / "workspace", ", ".join(PRELOAD))
         made.env["IPYTHONDIR"] = str(folder / "ipython")
         assert made.execute("1").outcome.warm
         yield made
@@ -241,7 +243,11 @@ def test_end_of_the_runner(at_home: Place, mark: Marked, number: int) -> None:
 # Nothing is left behind
 
 
-def test_many_starts_leave_nothing(place: Place) -> None:
+def test_many_starts_leave_nothing(place: Place, tmp_path: Path) -> None:
+    request = kernels.Request((sys.executable,), ("-f", str(tmp_path / "kernel.json")), str(place.root), place.env, str(place.root), PRELOAD)
+    pids: list[int] = []
+    parents: set[int] = set()
+
     def session() -> None:
         stop = Stop()
         try:
@@ -252,6 +258,18 @@ def test_many_starts_leave_nothing(place: Place) -> None:
         finally:
             stop.close()
 
+    def ended_while_it_starts(number: int) -> None:
+        with open(os.devnull, "r+b") as nothing:
+            kernel = kernels.fork_kernel(request, files=[nothing.fileno()] * 3)
+        pids.extend([kernel.pid, kernel.supervisor])
+        time.sleep(0.005 * (number % 4))  # not always at the same place
+        how = (signal.SIGTERM, signal.SIGKILL, None)[number % 3]
+        if how is None:
+            kernel.close()
+        else:
+            kernel.send_signal(how)
+            assert kernel.wait(60) == -how
+
     def left() -> dict[str, Any]:
         (state,) = [state for state in kernels.zygotes() if state.pid in parents]
         folder = kernels.runtime_folder()
@@ -260,18 +278,25 @@ def test_many_starts_leave_nothing(place: Place) -> None:
             "temporary": len(list(Path("/tmp").glob("mlt-*"))),  # noqa: S108
             "here": len(os.listdir("/proc/self/fd")),
             "zygote": (state.pid, len(os.listdir(f"/proc/{state.pid}/fd")), state.kernels),
+            "processes": len(inhabitants(folder.parent)),
         }
 
-    pids: list[int] = []
-    parents: set[int] = set()
+    def settled() -> bool:
+        (zygote,) = {state.pid for state in kernels.zygotes()} & parents
+        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        return len(children) == 1 and kernels._children(int(children[0])) == 1
+
     for _ in range(3):
         session()
-    wait_for(lambda: left()["zygote"][2] == 1, "the zygote to have only its spare")
+    wait_for(settled, "the zygote to have only its spare")
     before = left()
-    for _ in range(STARTS):
-        session()
-    wait_for(lambda: left()["zygote"][2] == 1, "the zygote to have only its spare")
-    assert all(gone(pid) for pid in pids)
+    for number in range(STARTS):
+        if number % 5:
+            ended_while_it_starts(number)
+        else:
+            session()
+    wait_for(settled, "the zygote to have only its spare")
+    wait_for(lambda: all(gone(pid) for pid in pids), "the kernels and their supervisors to be gone")
     after = left()
     assert {**after, "temporary": 0} == {**before, "temporary": 0}
     assert after["temporary"] <= before["temporary"] + 3  # other tests run beside this one

@@ -52,7 +52,7 @@ class Tab:
         self.number = 0
         self.events: list[dict[str, Any]] = []
         self.dialogs: list[str] = []
-        for domain in ("Page", "Runtime", "Network", "DOM"):
+        for domain in ("Page", "Runtime", "Network", "DOM", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -108,10 +108,58 @@ class Tab:
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
 
+    def until(self, script: str, what: str, within: float = 60.0) -> Any:
+        """Wait until a script evaluates to something true, and return it; fail, saying what was waited for, if it never does."""
+        deadline = time.monotonic() + within
+        while not (value := self.run(script)):
+            assert time.monotonic() < deadline, f"waited {within:g} s for: {what}"
+            time.sleep(0.05)
+        return value
+
+    def click(self, selector: str, text: str = "") -> None:
+        """Click the middle of the first element that can be seen, that holds the text, and that nothing covers."""
+        found = self.until(_PLACE % (json.dumps(selector), json.dumps(text)), f"{selector} {text}")
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **found)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **found)
+
+    def press(self, key: str, shift: bool = False) -> None:
+        """Press a key and let it go: a letter, a digit, or one with a name."""
+        number = {"Enter": 13, "Escape": 27}.get(key) or ord(key.upper())
+        code = key if len(key) > 1 else f"Digit{key}" if key.isdigit() else f"Key{key.upper()}"
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        names = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **text, **names)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **names)
+
+    def complaints(self) -> list[str]:
+        """Return what was thrown, and what went to the console as an error, since the page was opened."""
+        found = []
+        for seen in self.events:
+            told = seen["params"]
+            if seen["method"] == "Runtime.exceptionThrown":
+                details = told["exceptionDetails"]
+                found.append(str(details.get("exception", {}).get("description") or details["text"]))
+            elif seen["method"] == "Runtime.consoleAPICalled" and told["type"] in ("error", "assert"):
+                found.append(" ".join(str(each.get("value", each.get("description"))) for each in told["args"]))
+            elif seen["method"] == "Log.entryAdded" and told["entry"]["level"] == "error":
+                found.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        return found
+
     def requests(self) -> list[str]:
         """Return the addresses asked for since the page was opened, but what it holds itself."""
         asked = (seen for seen in self.events if seen["method"] == "Network.requestWillBeSent")
         return [seen["params"]["request"]["url"] for seen in asked if seen["params"]["request"]["url"][:5] != "data:"]
+
+
+_PLACE = """((selector, text) => {
+  for (const element of document.querySelectorAll(selector)) {
+    const box = element.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;
+    const top = box.width && box.height && element.textContent.includes(text) ? document.elementFromPoint(x, y) : null;
+    if (top && (element.contains(top) || top.contains(element))) return {x, y};
+  }
+  return null;
+})(%s, %s)"""
 
 
 @contextmanager

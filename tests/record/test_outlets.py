@@ -178,6 +178,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
     utils._artifact_repos_cache.clear()
+    outlets._GUARDED.clear()
+    outlets._Passage.outlet = None
     for base in bases:
         for kind in outlets._below(base):
             for name, found in list(vars(kind).items()):
@@ -208,6 +210,23 @@ def test_every_door(restored: Any, workspace: Path, outlet: Outlet, tmp_path: Pa
     assert removals(tmp_path) == {"secret:KEY": 9}, "questions are not counted"
     registry = restored.MlflowClient()._get_registry_client().store
     assert not hasattr(registry.create_webhook, "_passes_filter"), "it needs its address"
+
+
+def test_prepared_ahead_all_passes_until_there_is_a_filter(restored: Any, workspace: Path, outlet: Outlet) -> None:
+    """A process from which kernels are forked does it before it knows their secrets."""
+    store = tracking.client(workspace)
+    restored.set_tracking_uri(store.tracking_uri)
+    outlets.guard_mlflow()
+    with restored.start_run(experiment_id=store.create_experiment("e", str(workspace / "files"))) as run:
+        restored.log_param("before", KEY)
+        restored.log_text(KEY, "before.txt")
+        filter_mlflow(outlet)
+        restored.log_param("after", KEY)
+        restored.log_text(KEY, "after.txt")
+    found = store.get_run(run.info.run_id)
+    assert found.data.params == {"before": KEY, "after": "[secret:KEY]"}
+    folder = Path(found.info.artifact_uri)
+    assert {path.name: path.read_text() for path in folder.rglob("*.txt")} == {"before.txt": KEY, "after.txt": "[secret:KEY]"}
 
 
 def test_prepared_only_when_asked(restored: Any, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,176 @@
+"""A real JupyterLab in a real browser, with a warm kernel: run, interrupt, restart, run, shut down."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import notebook_of
+from processes import BIN, wait_for
+from warm import Place, gone, inhabitants, runtime_folder
+
+from mltoolkit import cli
+from mltoolkit.execution import kernels
+from mltoolkit.notebook import document
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebook"))
+import chromium  # noqa: E402
+
+BEGIN = """
+import os, pathlib
+kept, turn = 'something', 0
+print('process', os.getpid(), 'of', pathlib.Path(f'/proc/{os.getppid()}/cmdline').read_text().split('\\0')[1])
+"""
+LOOP = """
+turn += 1
+print('turn', turn, flush=True)
+while True: pass
+"""
+AGAIN = """
+import os
+print('process', os.getpid(), 'knows', globals().get('kept', 'nothing'))
+"""
+TOKEN = "for-this-test-only"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A workspace with a notebook, and a zygote that is ready."""
+    chromium.require()
+    with runtime_folder() as folder:
+        made = Place.make(tmp_path / "workspace", "sqlite3")
+        document.write(notebook_of(BEGIN.strip(), LOOP.strip(), AGAIN.strip()), made.root / "lab.ipynb")
+        assert made.execute("1").outcome.warm
+        yield made
+        kernels.stop_zygotes()
+        wait_for(lambda: not inhabitants(folder), "the zygote, its kernels and JupyterLab to be gone")
+
+
+@pytest.fixture
+def kernelspecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the environment's own kernelspec, made warm by the command, and put back by it."""
+    prefix = tmp_path / "prefix"
+    path = prefix / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
+    shutil.copytree(Path(sys.prefix, "share", "jupyter", "kernels", "python3"), path.parent)
+    before = json.loads(path.read_text())
+    monkeypatch.setattr(kernels.install, "__defaults__", (str(prefix),))
+    assert CliRunner().invoke(cli.main, ["kernels", "install"]).exit_code == 0
+    assert json.loads(path.read_text()) != before
+    yield prefix / "share" / "jupyter"
+    assert CliRunner().invoke(cli.main, ["kernels", "install", "--remove"]).exit_code == 0
+    assert json.loads(path.read_text()) == before
+
+
+@contextmanager
+def lab(place: Place, kernelspecs: Path, folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab, which ends well."""
+    own = {f"JUPYTER_{name.upper()}": str(folder / name) for name in ("config_dir", "data_dir", "runtime_dir")}
+    settings = folder / "config_dir" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
+    env = {**place.env, **own, "JUPYTER_PATH": str(kernelspecs), "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(folder / "ipython")}
+    options = ["--debug", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={place.root}", "--LabApp.extension_manager=readonly"]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen([str(BIN / "jupyter-lab"), *options], cwd=place.root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        said = folder / "runtime_dir" / f"jpserver-{server.pid}.json"
+        wait_for(lambda: (said.exists() and said.read_text().endswith("}")) or server.poll() is not None, "JupyterLab to start")
+        assert server.poll() is None, (folder / "log").read_text()
+        yield str(json.loads(said.read_text())["url"])
+    finally:
+        server.terminate()
+        try:
+            code = server.wait(60)
+        finally:
+            server.kill()
+            server.wait()
+    text = (folder / "log").read_text()
+    assert code == 0, text
+    assert not [line for line in text.splitlines() if re.match(r"\[E |Traceback", line)], text
+
+
+class Page:
+    """The notebook as JupyterLab shows it."""
+
+    def __init__(self, tab: chromium.Tab) -> None:
+        self.tab = tab
+
+    def kernel(self, name: str, state: str = "idle") -> None:
+        """Wait until this is the kernel's name and its state."""
+        script = "[...document.querySelectorAll('.jp-KernelName, .jp-Notebook-ExecutionIndicator')].map(each => each.dataset.status ?? each.textContent)"
+        self.tab.until(f"({script}).join(', ') === '{name}, {state}'", f"the kernel to be {name}, {state}")
+
+    def run(self, cell: int) -> None:
+        """Run a cell, counted from 0."""
+        self.tab.click(f".jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .cm-content")
+        self.tab.press("Enter", shift=True)
+
+    def output(self, cell: int, expected: str) -> re.Match[str]:
+        """Wait for output of a cell that a pattern matches."""
+        script = f"document.querySelector(`.jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .jp-Cell-outputArea`)?.innerText ?? ''"
+        found: list[re.Match[str]] = []
+        wait_for(lambda: found.extend(re.finditer(expected, self.tab.run(script))) or found, f"{expected} below cell {cell}")
+        return found[0]
+
+    def menu(self, command: str) -> None:
+        """Choose from the menu of kernels."""
+        self.tab.click(".lm-MenuBar-item", "Kernel")
+        self.tab.click(f".lm-Menu-item[data-command='{command}']")
+
+
+def test_a_warm_kernel_in_jupyterlab(place: Place, kernelspecs: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "lab").mkdir()
+    with chromium.browser() as tab, lab(place, kernelspecs, folder) as address:
+        tab.size(1200)
+        tab.open(f"{address}lab/tree/lab.ipynb?token={TOKEN}")
+        page = Page(tab)
+        page.kernel("Python 3 (ipykernel)")
+        page.run(0)
+        first = page.output(0, r"process (\d+) of (.*)")
+        assert first[2] == kernels.zygote.__file__, [line for line in (folder / "log").read_text().splitlines() if "mltoolkit:" in line]
+        wait_for(lambda: _listed() == 2, "this one and the spare to be listed")
+
+        page.run(1)
+        page.output(1, "turn 1")
+        page.menu("kernelmenu:interrupt")
+        page.output(1, "turn 1(?s:.*)KeyboardInterrupt")
+        page.kernel("Python 3 (ipykernel)")  # what is asked of it earlier is dropped, as after any error
+        page.run(1)
+        page.output(1, "turn 2")
+        tab.press("Escape")
+        tab.press("i")
+        tab.press("i")
+        page.output(1, "turn 2(?s:.*)KeyboardInterrupt")
+        page.kernel("Python 3 (ipykernel)")
+        page.run(2)
+        assert page.output(2, r"process (\d+) knows something")[1] == first[1]
+
+        page.menu("kernelmenu:restart")
+        tab.click(".jp-Dialog .jp-mod-accept", "Restart")
+        wait_for(lambda: gone(int(first[1])), "the first kernel to be gone")
+        page.kernel("Python 3 (ipykernel)")
+        page.run(2)
+        second = page.output(2, r"process (\d+) knows nothing")
+        assert second[1] != first[1]
+        wait_for(lambda: _listed() == 2, "the second one and the spare to be listed")
+        tab.screenshot(folder / "page.png")
+
+        page.menu("kernelmenu:shutdown")
+        wait_for(lambda: gone(int(second[1])), "the second kernel to be gone")
+        page.kernel("No Kernel", "unknown")
+        wait_for(lambda: _listed() == 1, "only the spare to be left")
+        assert tab.complaints() == []
+
+
+def _listed() -> int:
+    """The number of kernels that `mltoolkit kernels list` tells of."""
+    (state,) = json.loads(CliRunner().invoke(cli.main, ["kernels", "list", "--json"]).output)
+    return int(state["kernels"])

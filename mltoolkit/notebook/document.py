@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ['NotebookUpgraded', 'parse', 'read', 'is_remote', 'write_atomically', 'check_writable', 'pieces', 'dumps', 'write',
            'tags', 'find_tagged']
 
-# %% ../../nbs/01_notebook/00_document.ipynb #3328be8e
+# %% ../../nbs/01_notebook/00_document.ipynb #10604ba3
 def _postpone(
     name: str,  # of a module that is slow to import
-    function: str,  # what jsonschema imports from it
+    function: str,  # what is imported from it
 ) -> None:
     """Put a stand-in for a module into its place until it is used."""
     spec = None if name in sys.modules else find_spec(name)
@@ -45,16 +45,17 @@ def _postpone(
         return import_module(name)
 
     def missing(attribute: str) -> Any:
-        if attribute.startswith("__"):  # somebody looks through all modules
+        if attribute.startswith("__") and attribute != "__version__":  # somebody looks through all modules
             raise AttributeError(attribute)
         return getattr(real(), attribute)
 
-    vars(stand_in)[function] = lambda *args: getattr(real(), function)(*args)
+    vars(stand_in)[function] = lambda *args, **kwargs: getattr(real(), function)(*args, **kwargs)
     vars(stand_in)["__getattr__"] = missing
     sys.modules[name] = stand_in
 
 
 _postpone("rfc3987_syntax", "is_valid_syntax")
+_postpone("rfc3986_validator", "validate_rfc3986")
 
 # %% ../../nbs/01_notebook/00_document.ipynb #46e67043
 class NotebookUpgraded(UserWarning):

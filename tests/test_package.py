@@ -78,6 +78,11 @@ def test_installed_command_shows_help_without_anything_heavy(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_package_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "mltoolkit", "--version"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout == f"mltoolkit, version {mltoolkit.__version__}\n"
+
+
 def test_defining_runs_does_not_load_mlflow(tmp_path: Path) -> None:
     assert "mlflow" not in loaded_after("import mltoolkit; mltoolkit.run_notebook; mltoolkit.Run", tmp_path)
 
@@ -145,7 +150,7 @@ def test_what_a_zygote_loads_by_its_path_is_plain_and_needs_the_standard_library
 def test_a_wing_imports_only_wings_above_it() -> None:
     for path in sorted(PACKAGE.rglob("*.py")):
         own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if own in ("__init__", "_modidx"):
+        if own in ("__init__", "__main__", "_modidx"):
             continue
         for imported in imports_of(path):
             if imported.startswith("mltoolkit."):

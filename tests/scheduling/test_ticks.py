@@ -94,7 +94,7 @@ MOMENTS = st.datetimes(datetime(2012, 1, 1), datetime(2015, 1, 1), timezones=st.
 SCHEDULES = st.sampled_from(
     [
         Schedule(cron=cron, timezone=zone)
-        for cron in ("*/20 * * * *", "30 2 * * *", "15 1,2,3 * * *", "0 0 * * 1", "30 2 L * *")
+        for cron in ("*/20 * * * *", "15 1,2,3 * * *", "30 2 L * *")
         for zone in ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
     ]
     + [Schedule(every="7h"), Schedule(every="90m", start="2012-05-05T10:00", timezone="Europe/Berlin")]
@@ -228,7 +228,7 @@ def test_a_clock_put_back_is_said_if_it_matters() -> None:
 
 def test_a_stamp_is_read_back_to_the_same_moment() -> None:
     for zone in (BERLIN, NEW_YORK, LORD_HOWE):
-        for at in due(Schedule(every="10m", timezone=zone.key), moment(2013, zone), moment("2013-12-31", zone)):
+        for at in due(Schedule(every="50m", timezone=zone.key), moment(2013, zone), moment("2013-12-31", zone)):
             assert moment(stamp(at), zone).astimezone(UTC) == at.astimezone(UTC)
 
 

@@ -168,7 +168,7 @@ def _date(value: Any) -> Any:
         return str(value)
     return value
 
-# %% ../../nbs/05_scheduling/00_ticks.ipynb #f424ddad
+# %% ../../nbs/05_scheduling/00_ticks.ipynb #f50e6c83
 Date = Annotated[str, BeforeValidator(_date), Field(examples=["2013-02-01", "2013-02-01T02:30"])]
 
 
@@ -177,12 +177,12 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cron: str | None = Field(None, description="minute hour day month weekday, or @daily and its like", examples=["30 2 1 * *"])
-    every: Seconds | None = Field(None, ge=1, description="an interval of elapsed time, such as 6h")
-    timezone: str = Field("UTC", description="IANA name of the zone the calendar is read in", examples=["Europe/Berlin"])
-    catch_up: Literal["skip", "latest", "all"] = Field("latest", description="which of the ticks run that were missed")
-    start: Date | None = Field(None, description="local date or time of the first tick or before it")
-    end: Date | None = Field(None, description="local date or time of the last tick or after it")
+    cron: str | None = Field(default=None, description="minute hour day month weekday, or @daily and its like", examples=["30 2 1 * *"])
+    every: Seconds | None = Field(default=None, ge=1, description="an interval of elapsed time, such as 6h")
+    timezone: str = Field(default="UTC", description="IANA name of the zone the calendar is read in", examples=["Europe/Berlin"])
+    catch_up: Literal["skip", "latest", "all"] = Field(default="latest", description="which of the ticks run that were missed")
+    start: Date | None = Field(default=None, description="local date or time of the first tick or before it")
+    end: Date | None = Field(default=None, description="local date or time of the last tick or after it")
 
     _cron = field_validator("cron")(lambda value: None if value is None else _check_cron(value))
     _timezone = field_validator("timezone")(_zone)

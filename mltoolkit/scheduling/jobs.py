@@ -115,7 +115,7 @@ class _Reader:
 def _shown_path(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
-# %% ../../nbs/05_scheduling/01_jobs.ipynb #945cb8df
+# %% ../../nbs/05_scheduling/01_jobs.ipynb #c1ff2873
 def _report_fields(reader: _Reader, error: ValidationError, model: type[BaseModel], *place: str | int) -> None:
     """Report what pydantic found, one finding a field."""
     seen: set[tuple[str | int, ...]] = set()
@@ -123,8 +123,8 @@ def _report_fields(reader: _Reader, error: ValidationError, model: type[BaseMode
         loc = problem["loc"]
         while problem["type"] not in ("extra_forbidden", "missing") and loc and (*place, *loc) not in reader.source.lines:
             loc = loc[:-1]  # which alternative of a field it was is nothing to its author
-        if (*place, *loc) in seen:
-            continue  # each alternative of a field has its own reason
+        if any(each[: len(place) + len(loc)] == (*place, *loc) for each in seen):
+            continue  # each alternative of a field has its own reason, and a list without what is wrong in it is too short
         seen.add((*place, *loc))
         reader.report("JOB002", _reason(problem, _known_fields(model, loc[:-1])), *place, *loc)
 
@@ -427,7 +427,7 @@ def _check_needs(reader: _Reader, job: Job, found: Mapping[str, Job]) -> None:
     for text in remarks(job.schedule) if job.schedule else []:
         reader.report("JOB007", text, "jobs", job.name, "schedule", "cron", severity="warning")
 
-# %% ../../nbs/05_scheduling/01_jobs.ipynb #91566d8f
+# %% ../../nbs/05_scheduling/01_jobs.ipynb #5b510323
 def parameters_for(
     job: Job,
     logical_date: datetime,  # of the tick; without a zone it is local to the job
@@ -439,7 +439,16 @@ def parameters_for(
     at = localize(logical_date, zone) if logical_date.tzinfo is None else logical_date.astimezone(zone)
     secrets = _secrets(job, told)
     checked = told.check(_filled(job, told, at, upstream or {}, secrets), secrets=secrets)
-    return {name: jsonable(value) for name, value in checked.items()}, secrets
+    return {name: _storable(value) for name, value in checked.items()}, secrets
+
+
+def _storable(value: Any) -> Any:
+    """A value as JSON has it, but for NaN and infinity, which stay what they are."""
+    if isinstance(value, dict):
+        return dict(zip(jsonable(dict.fromkeys(value)), map(_storable, value.values()), strict=True))
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_storable(each) for each in value]
+    return value if isinstance(value, float) else jsonable(value)
 
 
 def resolve_secrets(

@@ -17,7 +17,7 @@ from ..settings import duration, size
 # %% auto #0
 __all__ = ['Limit', 'Size', 'Texts', 'Reference', 'Repeatable', 'NAME', 'Retries', 'Notify', 'JobSpec', 'Job', 'schema']
 
-# %% ../../nbs/05_scheduling/00c_specification.ipynb #011af502
+# %% ../../nbs/05_scheduling/00c_specification.ipynb #ab2971c2
 def _limit(value: Any) -> Any:
     """A duration in seconds, or `none`."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -41,7 +41,8 @@ _LENGTH: dict[str, Any] = {"anyOf": [{"type": "string", "examples": ["20m", "2h"
 _SIZE: dict[str, Any] = {"anyOf": [{"type": "string", "examples": ["500MB", "4GiB"]}, {"type": "integer", "exclusiveMinimum": 0}]}
 Limit = Annotated[float | Literal["none"], BeforeValidator(_limit), WithJsonSchema(_LENGTH)]
 Size = Annotated[int, Field(gt=0), BeforeValidator(_bytes), WithJsonSchema(_SIZE)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one), WithJsonSchema({"type": "array", "items": {"type": "string"}})]
+_TEXTS: dict[str, Any] = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one), WithJsonSchema(_TEXTS)]
 Reference = Annotated[dict[Literal["env", "file"], Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=1)]
 
 # %% ../../nbs/05_scheduling/00c_specification.ipynb #072b7f3a

@@ -60,7 +60,7 @@ def test_what_is_merged_gives_way_and_keeps_its_line() -> None:
     ],
 )
 def test_more_than_plain_values_is_refused_with_its_line(text: str, line: int, problem: str) -> None:
-    with pytest.raises(Invalid, match="jobs.yaml:") as caught:
+    with pytest.raises(Invalid, match=r"jobs.yaml:") as caught:
         parse_yaml(text)
     assert problem in str(caught.value)
     assert caught.value.fields["line"] == line
@@ -68,10 +68,10 @@ def test_more_than_plain_values_is_refused_with_its_line(text: str, line: int, p
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "jobs.yaml"
-    with pytest.raises(Invalid, match="cannot read .*jobs.yaml: No such file"):
+    with pytest.raises(Invalid, match=r"cannot read .*jobs.yaml: No such file"):
         read_yaml(path)
     path.write_bytes(b"a: 1\nb: \xff\n")
-    with pytest.raises(Invalid, match="jobs.yaml:2: not UTF-8 text: byte 0xff"):
+    with pytest.raises(Invalid, match=r"jobs.yaml:2: not UTF-8 text: byte 0xff"):
         read_yaml(path)
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
     assert read_yaml(path).data == {"a": 1, "b": 2}

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from mltoolkit.scheduling.jobs import Job, Jobs
 
 # %% auto #0
-__all__ = ['LOSSES', 'family', 'submit', 'follow', 'Turn', 'advance', 'pending', 'Begun', 'begin', 'note', 'Ended', 'conclude',
-           'requeue', 'cancel', 'pause', 'from_failure']
+__all__ = ['LOSSES', 'family', 'submit', 'follow', 'accounted', 'has_tick', 'Turn', 'advance', 'pending', 'Begun', 'begin',
+           'note', 'Ended', 'conclude', 'requeue', 'cancel', 'pause', 'from_failure']
 
-# %% ../../nbs/05_scheduling/03_instances.ipynb #b18d9339
+# %% ../../nbs/05_scheduling/03_instances.ipynb #cdacc85a
 def family(
     jobs: Jobs,
     job: Job,
@@ -32,26 +32,13 @@ def family(
     alone: bool = False,  # without what follows
 ) -> list[Job]:
     """Return the jobs that belong to one request, in an order in which they can run."""
-    wanted = {job.id}
-    waiting = list(job.needs)
-    while waiting:
-        need = waiting.pop()
-        if need not in wanted:
-            wanted.add(need)
-            waiting += jobs.find(need).needs
+    wanted = [job.id]
     if not alone:
-        follows = {job.id}
-        for each in jobs.order():
-            if each.id not in follows and each.schedule is None and follows.intersection(each.needs):
-                follows.add(each.id)
-                wanted.add(each.id)
-        for each in list(wanted):  # what the followers need besides
-            waiting += jobs.find(each).needs
-        while waiting:
-            need = waiting.pop()
-            if need not in wanted:
-                wanted.add(need)
-                waiting += jobs.find(need).needs
+        for each in jobs.downstream(job.id, indirect=True):
+            if each.schedule is None and set(wanted).intersection(each.needs):
+                wanted.append(each.id)
+    for name in wanted:  # it grows
+        wanted += [need for need in jobs.find(name).needs if need not in wanted]
     return [each for each in jobs.order() if each.id in wanted]
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #90d9fbd1
@@ -136,6 +123,27 @@ def _follow(store: Store, connection: sa.Connection, jobs: Jobs, job: Job, now: 
 
 def _account(connection: sa.Connection, job: str, until: float) -> None:
     connection.execute(sa.update(SCHEDULES).where(SCHEDULES.c.job == job).values(accounted=until))
+
+# %% ../../nbs/05_scheduling/03_instances.ipynb #5956b0dc
+def accounted(
+    store: Store,
+) -> dict[str, float]:
+    """Return up to when each schedule that is not paused has been followed; a paused one is never behind."""
+    with store.read() as connection:
+        rows = connection.execute(sa.select(SCHEDULES.c.job, SCHEDULES.c.accounted, SCHEDULES.c.paused).where(SCHEDULES.c.accounted.is_not(None))).all()
+    return {job: float("inf") if paused else at for job, at, paused in rows}
+
+
+def has_tick(
+    job: Job,
+    since: float,  # seconds since 1970
+    now: datetime,  # with a zone
+) -> bool:
+    """Tell whether a job's schedule has a tick since then."""
+    if job.schedule is None or since >= now.timestamp():
+        return False
+    upcoming = ticks.next_times(job.schedule, datetime.fromtimestamp(since, now.tzinfo))
+    return bool(upcoming) and upcoming[0].timestamp() <= now.timestamp()
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #f9202210
 def _skip(store: Store, connection: sa.Connection, job: Job, at: datetime, reason: str) -> None:
@@ -330,7 +338,7 @@ def note(
     """Note something about an attempt."""
     store.write(lambda connection: connection.execute(sa.update(ATTEMPTS).where(ATTEMPTS.c.key == key, ATTEMPTS.c.number == number).values(**values)))
 
-# %% ../../nbs/05_scheduling/03_instances.ipynb #7f8b35d1
+# %% ../../nbs/05_scheduling/03_instances.ipynb #5d801285
 @dataclass(frozen=True)
 class Ended:
     """How an attempt ended."""
@@ -341,6 +349,7 @@ class Ended:
     lost: bool = False  # its worker died
     run_id: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # output, page and parameters of the run
     wall_s: float = 0.0
     cpu_s: float = 0.0
     memory_bytes: int = 0
@@ -367,7 +376,7 @@ def conclude(
         figures = {"wall_s": ended.wall_s, "cpu_s": ended.cpu_s, "memory_bytes": ended.memory_bytes}
         connection.execute(
             sa.update(ATTEMPTS).where(ATTEMPTS.c.key == key, ATTEMPTS.c.number == number)
-            .values(state=ended.state, reason=ended.reason, run_id=ended.run_id, metrics=dict(ended.metrics), ended=now, **figures)
+            .values(state=ended.state, reason=ended.reason, run_id=ended.run_id, metrics=dict(ended.metrics), facts=dict(ended.facts), ended=now, **figures)
         )  # fmt: skip
         values = _after(row, job, ended, now)
         _set(

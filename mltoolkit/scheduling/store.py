@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # %% auto #0
 __all__ = ['T', 'OPEN', 'ACTIVE', 'FINAL', 'BAD', 'METADATA', 'INSTANCES', 'EDGES', 'ATTEMPTS', 'SCHEDULES', 'WORKERS', 'Row',
-           'BEAT', 'SILENCE', 'State', 'split_key', 'Store', 'open_store', 'instance', 'attempts', 'workers']
+           'BEAT', 'SILENCE', 'State', 'split_key', 'Store', 'open_store', 'instance', 'attempts_of', 'workers']
 
 # %% ../../nbs/05_scheduling/02_store.ipynb #f2242571
 class State(StrEnum):
@@ -100,14 +100,14 @@ EDGES = sa.Table(
     sa.Index("mltoolkit_edges_needs", "needs"),
 )  # fmt: skip
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #8e35815d
+# %% ../../nbs/05_scheduling/02_store.ipynb #06174d00
 ATTEMPTS = sa.Table(
     "mltoolkit_attempts", METADATA,
     sa.Column("key", sa.Text, primary_key=True), sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("dispatch", sa.Integer, nullable=False),
     sa.Column("state", sa.Text, nullable=False), sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("worker", sa.Text), sa.Column("host", sa.Text), sa.Column("pid", sa.Integer), sa.Column("pid_start", sa.Text),
-    sa.Column("run_id", sa.Text), sa.Column("folder", sa.Text), sa.Column("metrics", sa.JSON),
+    sa.Column("run_id", sa.Text), sa.Column("folder", sa.Text), sa.Column("metrics", sa.JSON), sa.Column("facts", sa.JSON),  # facts: output, page and parameters of the run
     sa.Column("started", sa.Float), sa.Column("ended", sa.Float),
     sa.Column("wall_s", sa.Float, nullable=False, default=0.0), sa.Column("cpu_s", sa.Float, nullable=False, default=0.0),
     sa.Column("memory_bytes", sa.BigInteger, nullable=False, default=0),
@@ -237,7 +237,7 @@ def _postgresql_engine(address: sa.URL) -> sa.Engine:
     except ImportError as error:
         raise MissingExtra("a job store on PostgreSQL needs psycopg: pip install 'mltoolkit[postgres]'") from error
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #bf14cace
+# %% ../../nbs/05_scheduling/02_store.ipynb #2f77ec61
 Row = dict[str, Any]
 
 
@@ -251,7 +251,7 @@ def instance(
     return dict(found) if found else None
 
 
-def attempts(
+def attempts_of(
     store: Store,
     key: str,
 ) -> list[Row]:

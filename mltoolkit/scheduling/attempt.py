@@ -54,7 +54,7 @@ def folder_of(
     """Return the folder of an attempt while it runs; afterwards it may have become `output`."""
     return place_of(root, key) / f"attempt-{number}"
 
-# %% ../../nbs/05_scheduling/04_attempt.ipynb #0181f529
+# %% ../../nbs/05_scheduling/04_attempt.ipynb #77dc5baf
 @dataclass(frozen=True)
 class Order:
     """What a runner is to do; plain data, without any secret."""
@@ -65,6 +65,7 @@ class Order:
     logical: str  # local time, as `ticks.stamp` writes it
     number: int  # of the attempt
     upstream: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the run of each needed job left, by the job's full name
+    tags: Mapping[str, str] = field(default_factory=dict)  # further ones of the run, such as who approved it
 
 
 def result_of(
@@ -136,7 +137,7 @@ def _published(order: Order, folder: Path, result: dict[str, Any]) -> dict[str, 
             (folder / RESULT).unlink(missing_ok=True)
     return result
 
-# %% ../../nbs/05_scheduling/04_attempt.ipynb #10f53c18
+# %% ../../nbs/05_scheduling/04_attempt.ipynb #8634cca3
 def _run(order: Order, folder: Path) -> Run:
     from mltoolkit.execution.run import run_notebook
     from mltoolkit.scheduling.jobs import parameters_for, resolve_secrets
@@ -146,7 +147,7 @@ def _run(order: Order, folder: Path) -> Run:
     values, references = parameters_for(job, at, order.upstream)
     secrets = resolve_secrets(references)
     runs = [str(each["run_id"]) for each in order.upstream.values() if each.get("run_id")]
-    tags = {"mltoolkit.job": job.id, "mltoolkit.logical_date": order.logical, "mltoolkit.attempt": str(order.number), "mltoolkit.upstream": " ".join(runs)}
+    tags = {**order.tags, "mltoolkit.job": job.id, "mltoolkit.logical_date": order.logical, "mltoolkit.attempt": str(order.number), "mltoolkit.upstream": " ".join(runs)}
     before = os.environ.get(FOLDER)
     os.environ[FOLDER] = str(folder)
     try:

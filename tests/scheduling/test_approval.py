@@ -77,7 +77,7 @@ def test_what_does_not_wait_is_left_alone(store: Store) -> None:
         approve(store, KEY)
     put(store, state=State.running)
     for action in (approve, reject):
-        with pytest.raises(Invalid, match="does not wait for approval, it is running$"):
+        with pytest.raises(Invalid, match=r"does not wait for approval, it is running$"):
             action(store, KEY)
     put(store, "a@2013-03-01T00:00:00")
     approve(store, "a@2013-03-01T00:00:00", who="kim")
@@ -114,7 +114,7 @@ def test_a_person_names_what_they_mean(store: Store, write: Callable[..., Path],
     write("projects/flights/a.ipynb")
     (bare_workspace / "projects" / "flights" / "jobs.yaml").write_text("jobs: {train: {notebook: a.ipynb}, other: {notebook: a.ipynb}}")
     jobs = load()
-    with pytest.raises(Invalid, match="nothing of 'train' waits for approval$"):
+    with pytest.raises(Invalid, match=r"nothing of 'train' waits for approval$"):
         meant(store, jobs, "train")
     put(store)
     assert {meant(store, jobs, name) for name in ("train", "flights/train", KEY, "train@2013-03-01T02:30:00")} == {KEY}

@@ -95,7 +95,7 @@ def listing(
         rows = connection.execute(query.limit(limit).offset(offset)).mappings().all()
     return [_entry(row, store.root) for row in rows]
 
-# %% ../../nbs/05_scheduling/06_history.ipynb #0398e52e
+# %% ../../nbs/05_scheduling/06_history.ipynb #0a8cb6b0
 def show(
     store: Store,
     key: str,
@@ -110,7 +110,7 @@ def show(
         entry.attempts.append({**shown, "page": _page(store.root, each["run_id"]), "started_at": _iso(each["started"]), "ended_at": _iso(each["ended"])})
     with store.read() as connection:
         query = sa.select(EDGES.c.needs, INSTANCES.c.state).join(INSTANCES, INSTANCES.c.key == EDGES.c.needs).where(EDGES.c.key == key)
-        entry.needs = dict(connection.execute(query).tuples().all())
+        entry.needs = {need: state for need, state in connection.execute(query)}  # noqa: C416 (rows are not pairs to a type checker)
     return entry
 
 

@@ -34,12 +34,13 @@ except ImportError as error:
     raise MissingExtra("jobs need DBOS: pip install 'mltoolkit[jobs]'", extra="jobs") from error
 
 # %% auto #0
-__all__ = ['VERSION', 'QUEUE', 'POLL', 'workflow_id', 'Runners', 'Worker', 'rescue', 'engine']
+__all__ = ['VERSION', 'QUEUE', 'POLL', 'STUBBORN', 'workflow_id', 'Runners', 'Worker', 'rescue', 'engine']
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #f48ae658
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #fc3cb965
 VERSION = "mltoolkit-1"
 QUEUE = "mltoolkit"
 POLL = 0.1  # seconds from one look at the queue to the next
+STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 
 
 @DBOS.workflow(name="mltoolkit.attempt")
@@ -63,7 +64,7 @@ def workflow_id(
     """Return the engine's name of one start of an instance."""
     return f"{key}#{dispatch}"
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #363d22d8
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #fe812aa1
 class Runners:
     """The runner processes of a worker: started when needed, used again, ended one by one."""
 
@@ -113,11 +114,12 @@ class Runners:
                     with contextlib.suppress(OSError):
                         runner.process.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End those that are busy, without grace."""
+    def kill(self, name: str | None = None) -> None:
+        """End the runner that is at something, or all that are busy, without grace."""
         with self._lock:
-            for runner in self._busy.values():
-                runner.process.kill()
+            for busy, runner in self._busy.items():
+                if name in (None, busy):
+                    runner.process.kill()
 
     def close(self) -> None:
         """Let those that are idle end."""
@@ -128,7 +130,7 @@ class Runners:
         for runner in idle:
             runner.gone()
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #c2638e1f
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #0dc96d5a
 class Worker:
     """Takes attempts from the queue and has them run."""
 
@@ -152,7 +154,7 @@ class Worker:
         self.disowned = threading.Event()  # somebody has declared it dead
         self.wake = threading.Event()  # something may start
         self.at: set[str] = set()  # the workflows that it has in hand
-        self.cancelling: set[str] = set()  # workflows whose runners have been asked to end
+        self.cancelling: dict[str, float] = {}  # workflows whose runners have been asked to end, and when
         self.room = threading.Semaphore(slots)  # the engine's own limit is one for all workers of the store
         self.reconciled = self.beat = 0.0
 
@@ -349,7 +351,7 @@ def _disown(worker: Worker) -> None:
     worker.runners.stop()
     worker.runners.stop()
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #6b94e1ed
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #b4d35ebc
 def _cancel_what_is_to_be(worker: Worker) -> None:
     """End the runners of what somebody wants cancelled."""
     wanted = sa.select(INSTANCES.c.key, INSTANCES.c.dispatch).where(
@@ -357,11 +359,14 @@ def _cancel_what_is_to_be(worker: Worker) -> None:
     )
     with worker.store.read() as connection:
         found = connection.execute(wanted).all()
+    now = time.monotonic()
     for key, dispatch in found:
         name = workflow_id(key, dispatch)
         if name not in worker.cancelling:
-            worker.cancelling.add(name)
+            worker.cancelling[name] = now
             worker.runners.stop(name)
+        elif now - worker.cancelling[name] > STUBBORN:
+            worker.runners.kill(name)
 
 
 def _take_over(worker: Worker) -> None:
@@ -382,7 +387,7 @@ def rescue(
     store.write(lambda connection: connection.execute(sa.update(WORKERS).where(WORKERS.c.id == worker["id"]).values(ended=time.time())))
     return len(again)
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #f06aa561
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #e3335d5c
 def _reconcile(store: Store) -> None:
     """Put into the queue what is marked as queued, but did not get there, and what the engine has given up."""
     with store.read() as connection:
@@ -395,16 +400,17 @@ def _reconcile(store: Store) -> None:
     for name, (key, dispatch, state) in ids.items():
         if name not in known and state == State.queued:
             _enqueue(key, dispatch)
-        elif known.get(name) in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+        elif known.get(name) in ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
             _give_up(store, key, dispatch, state, str(known[name]))
 
 
 def _give_up(store: Store, key: str, dispatch: int, state: str, status: str) -> None:
+    """Put something back; nothing happens if it has gone on in the meantime."""
     if state == State.queued:
         instances.requeue(store, key, dispatch)
         return
     last = attempts_of(store, key)[-1]
-    instances.conclude(store, None, key, last["number"], Ended(State.failed, f"the engine gave up ({status}); see the log of the worker"))
+    instances.conclude(store, None, key, last["number"], Ended(State.lost, f"the engine gave it up ({status}); again", interrupted=True, lost=True))
 
 # %% ../../nbs/05_scheduling/05_workflow.ipynb #6533570e
 def _launch(store: Store, executor: str, *, takes: bool = True) -> None:

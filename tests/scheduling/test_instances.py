@@ -40,7 +40,7 @@ def store(bare_workspace: Path) -> Iterator[Store]:
 
 def states(store: Store) -> dict[str, str]:
     with store.read() as connection:
-        return dict(connection.execute(sa.select(INSTANCES.c.key, INSTANCES.c.state)).tuples().all())
+        return {key: state for key, state in connection.execute(sa.select(INSTANCES.c.key, INSTANCES.c.state))}  # noqa: C416
 
 
 def start(store: Store, known: Jobs, now: float | None = None) -> list[Begun]:

@@ -45,6 +45,7 @@ class PlainLoader(yaml.SafeLoader):
     """Plain values only, each key once."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping, in which no key occurs twice."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import itertools
 import json
 import os
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +26,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from mltoolkit.errors import Invalid, MltoolkitError
 from mltoolkit.scheduling import notify
@@ -110,7 +117,12 @@ class Mailbox(socketserver.StreamRequestHandler):
         while line := self.rfile.readline().decode().strip():
             verb = line.split(":")[0].split(" ")[0].upper()
             if verb == "EHLO":
-                self.say("250-here", "250 AUTH PLAIN")
+                offered = self.server.secure and not isinstance(self.connection, ssl.SSLSocket)  # type: ignore[attr-defined]
+                self.say("250-here", *(["250-STARTTLS"] if offered else []), "250 AUTH PLAIN")
+            elif verb == "STARTTLS":
+                self.say("220 go on")
+                self.connection = self.server.secure.wrap_socket(self.connection, server_side=True)  # type: ignore[attr-defined]
+                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", 0)
             elif verb == "AUTH":
                 self.server.auth.append(base64.b64decode(line.split()[2]).decode())  # type: ignore[attr-defined]
                 self.say("235 welcome")
@@ -129,6 +141,10 @@ class Mailbox(socketserver.StreamRequestHandler):
             else:
                 self.say("250 yes")
 
+    def finish(self) -> None:
+        super().finish()
+        self.connection.close()
+
     def say(self, *lines: str) -> None:
         self.wfile.write("".join(f"{line}\r\n" for line in lines).encode())
 
@@ -138,11 +154,12 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A mail server; `got` has its mails, `auth` who logged in. The setting `smtp` names it."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
         server.daemon_threads = True
-        server.got, server.auth = [], []  # type: ignore[attr-defined]
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that leaves
+        server.got, server.auth, server.secure = [], [], None  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("MLTOOLKIT_SMTP", f"smtp://127.0.0.1:{server.server_address[1]}")
-        yield SimpleNamespace(got=server.got, auth=server.auth, port=server.server_address[1])  # type: ignore[attr-defined]
+        yield SimpleNamespace(got=server.got, auth=server.auth, port=server.server_address[1], server=server)  # type: ignore[attr-defined]
         server.shutdown()
         thread.join()
 
@@ -225,6 +242,39 @@ def test_a_password_goes_to_this_machine_or_encrypted_only(message: dict[str, An
     with pytest.raises(MltoolkitError, match="offers no encryption, so the password is not sent"):
         send_email(message, ["a@example.org"])
     assert len(mailbox.auth) == 1
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate of its own for 127.0.0.1, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    began = datetime.now(UTC) - timedelta(hours=1)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(began).not_valid_after(began + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "server.pem"
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_the_connection_is_encrypted_where_the_server_can(message: dict[str, Any], mailbox: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox.server.secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    mailbox.server.secure.load_cert_chain(certificate)
+    monkeypatch.setenv("MLTOOLKIT_SMTP_PASSWORD", "hunter2")
+    monkeypatch.setenv("MLTOOLKIT_SMTP", f"smtp://me@127.0.0.1:{mailbox.port}")
+    with pytest.raises(MltoolkitError, match=r"did not take the message: .*certificate verify failed"):
+        send_email(message, ["a@example.org"])
+    assert mailbox.auth == [], "an unknown server gets no password"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    send_email(message, ["a@example.org"])
+    assert mailbox.auth == ["\0me\0hunter2"]
+    assert len(mailbox.got) == 1
 
 
 @pytest.mark.parametrize(

@@ -2089,6 +2089,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mltoolkit/scheduling/templates.py'),
                                                 'mltoolkit.scheduling.templates._is_date': ( '05_scheduling/templates.html#_is_date',
                                                                                              'mltoolkit/scheduling/templates.py'),
+                                                'mltoolkit.scheduling.templates._is_field': ( '05_scheduling/templates.html#_is_field',
+                                                                                              'mltoolkit/scheduling/templates.py'),
                                                 'mltoolkit.scheduling.templates._members': ( '05_scheduling/templates.html#_members',
                                                                                              'mltoolkit/scheduling/templates.py'),
                                                 'mltoolkit.scheduling.templates._within': ( '05_scheduling/templates.html#_within',

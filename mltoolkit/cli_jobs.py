@@ -211,7 +211,7 @@ def jobs_logs(name: str, attempt: int | None, as_json: bool) -> None:
     else:
         click.echo(_harmless(text), nl=False)
 
-# %% ../nbs/09a_cli_jobs.ipynb #86e4608c
+# %% ../nbs/09a_cli_jobs.ipynb #79f47280
 @jobs.command("run")
 @click.argument("name", metavar="JOB")
 @click.option("--date", metavar="DATE", help="The logical time; default: now.")
@@ -222,29 +222,35 @@ def jobs_logs(name: str, attempt: int | None, as_json: bool) -> None:
 @_json_option
 def jobs_run(name: str, date: str | None, alone: bool, from_failure: bool, detach: bool, slots: int, as_json: bool) -> None:
     """Run a job once, what it needs before it and what needs it after it; wait for the end."""
+    from mltoolkit.errors import Invalid
     from mltoolkit.scheduling import instances
     from mltoolkit.scheduling.scheduler import run_now
 
     store, found = _opened()
     if from_failure:
         key = _failed(store, found, name, date)
-        keys = instances.from_failure(store, found, found.find(name), key.rpartition("@")[2]) or [key]
+        keys = instances.from_failure(store, found, found.find(name), key.rpartition("@")[2])
+        if not keys:
+            raise Invalid(f"nothing has failed at {key.rpartition('@')[2]}; `mltoolkit jobs history {name}` lists what it did")
     else:
         keys = run_now(store, found, name, date, alone=alone)
     _await(store, keys, detach, slots, as_json)
 
 
 def _failed(store: Store, found: Jobs, name: str, date: str | None) -> str:
+    """The key whose logical time is meant: the latest at which the job, or one that belongs to it, ended badly."""
     from mltoolkit.errors import Invalid
     from mltoolkit.scheduling.history import latest
-    from mltoolkit.scheduling.store import BAD, instance
+    from mltoolkit.scheduling.instances import family
+    from mltoolkit.scheduling.store import BAD, split_key
 
     job = found.find(name)
-    key = f"{job.id}@{_stamp(found, job.id, date)}" if date else latest(store, job.id, BAD)
-    row = instance(store, key) if key else None
-    if key is None or row is None:
-        raise Invalid(f"{job.id} has not failed{f' at {date}' if date else ''}; `mltoolkit jobs history {name}` lists what it did")
-    return key
+    if date:
+        return f"{job.id}@{_stamp(found, job.id, date)}"
+    bad = [key for each in family(found, job) if (key := latest(store, each.id, BAD))]
+    if not bad:
+        raise Invalid(f"neither {job.id} nor what belongs to it has failed; `mltoolkit jobs history {name}` lists what it did")
+    return max(bad, key=lambda key: split_key(key)[1])
 
 # %% ../nbs/09a_cli_jobs.ipynb #2cd2a215
 def _await(store: Store, keys: Sequence[str], detach: bool, slots: int, as_json: bool) -> None:

@@ -73,8 +73,8 @@ class Definitions:
                 stamps[path] = (found.st_mtime_ns, found.st_size)
         return stamps
 
-# %% ../../nbs/05_scheduling/07_scheduler.ipynb #b75df648
-TURN = 0.1  # seconds from one look at what waits to the next
+# %% ../../nbs/05_scheduling/07_scheduler.ipynb #e315ee5c
+TURN = 0.2  # seconds from one look at what waits to the next
 HOUSE = 0.5  # seconds from one look at everything else to the next
 
 

@@ -34,12 +34,13 @@ except ImportError as error:
     raise MissingExtra("jobs need DBOS: pip install 'mltoolkit[jobs]'", extra="jobs") from error
 
 # %% auto #0
-__all__ = ['VERSION', 'QUEUE', 'POLL', 'STUBBORN', 'workflow_id', 'Runners', 'Worker', 'rescue', 'engine']
+__all__ = ['VERSION', 'QUEUE', 'POLL', 'REST', 'STUBBORN', 'workflow_id', 'Runners', 'Worker', 'rescue', 'engine']
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #fc3cb965
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #9033b2d9
 VERSION = "mltoolkit-1"
 QUEUE = "mltoolkit"
-POLL = 0.1  # seconds from one look at the queue to the next
+POLL = 0.2  # seconds from one look at the queue to the next
+REST = 60.0  # seconds after which a runner without work ends
 STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 
 
@@ -64,19 +65,19 @@ def workflow_id(
     """Return the engine's name of one start of an instance."""
     return f"{key}#{dispatch}"
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #fe812aa1
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #31b55021
 class Runners:
     """The runner processes of a worker: started when needed, used again, ended one by one."""
 
     def __init__(self) -> None:
-        self._idle: list[Process] = []
+        self._idle: list[tuple[float, Process]] = []  # since when
         self._busy: dict[str, Process] = {}
         self._lock = threading.Lock()
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, begun: Callable[[Process], object] | None = None) -> Any:
         """Return what the function returns in a runner. Raises `EOFError` or `OSError` if that dies."""
         with self._lock:
-            runner = self._idle.pop() if self._idle else None
+            runner = self._idle.pop()[1] if self._idle else None
         runner = runner if runner and runner.process.poll() is None else Process()
         with self._lock:
             self._busy[name] = runner
@@ -97,7 +98,7 @@ class Runners:
             runner.gone()
         else:
             with self._lock:
-                self._idle.append(runner)
+                self._idle.append((time.monotonic(), runner))
         return answer
 
     def busy(self) -> list[str]:
@@ -121,13 +122,15 @@ class Runners:
                 if name in (None, busy):
                     runner.process.kill()
 
-    def close(self) -> None:
-        """Let those that are idle end."""
+    def close(self, rest: float = 0.0) -> None:
+        """Let those end that have been without work for so many seconds."""
+        now = time.monotonic()
         with self._lock:
-            idle, self._idle = self._idle, []
-        for runner in idle:
+            ending = [runner for since, runner in self._idle if now - since >= rest]
+            self._idle = [(since, runner) for since, runner in self._idle if now - since < rest]
+        for runner in ending:
             runner.close()
-        for runner in idle:
+        for runner in ending:
             runner.gone()
 
 # %% ../../nbs/05_scheduling/05_workflow.ipynb #0dc96d5a
@@ -306,7 +309,7 @@ def _upstream(worker: Worker, job: Job, logical: str) -> dict[str, dict[str, Any
             left[need] = {"run_id": done[-1]["run_id"], "metrics": done[-1]["metrics"] or {}, **(done[-1]["facts"] or {})}
     return left
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #2246b98e
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #57723d9c
 def _turn(worker: Worker) -> None:
     """Hand to the engine whatever may start now."""
     if worker.stopping.is_set() or not instances.pending(worker.store, time.time()):
@@ -339,6 +342,7 @@ def _keep_house(worker: Worker) -> None:
             return
     if now - worker.reconciled >= BEAT / 2:
         worker.reconciled = now
+        worker.runners.close(REST)
         _take_over(worker)
         _reconcile(worker.store)
 

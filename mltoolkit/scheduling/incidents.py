@@ -183,10 +183,10 @@ def _message(
 def _time(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).astimezone().isoformat(timespec="seconds")
 
-# %% ../../nbs/05_scheduling/06a_incidents.ipynb #6ae78374
+# %% ../../nbs/05_scheduling/06a_incidents.ipynb #ea6b2760
 def _text(subject: str, message: Mapping[str, Any]) -> str:
     """What a person reads."""
-    lines = [("", subject), ("what it is", message["description"]), ("cause", "" if message["event"] == "recovery" else message["cause"])]
+    lines = [("", subject), ("what it is", message["description"]), ("cause", message["cause"] if message["event"] == "failure" else "")]
     if message["event"] == "recovery":
         times = f"{message['failures']} failure{'s' if message['failures'] != 1 else ''} since {message['since']}"
         lines.append(("", f"It failed before: {times}."))

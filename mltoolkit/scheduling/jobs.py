@@ -170,7 +170,7 @@ def _specs(reader: _Reader) -> dict[str, JobSpec]:
                 _report_fields(reader, error, JobSpec, "jobs", name)
     return found
 
-# %% ../../nbs/05_scheduling/01_jobs.ipynb #18eec8b5
+# %% ../../nbs/05_scheduling/01_jobs.ipynb #4c2f0cac
 def _job(reader: _Reader, name: str, spec: JobSpec) -> Job:
     """Return the job with its notebook and needs as full names."""
     prefix = f"{reader.project}/" if reader.project else ""
@@ -197,7 +197,7 @@ def _contract(reader: _Reader, job: Job) -> Contract | None:
         return None
     try:
         return contract(document.read(job.notebook, outputs=False))
-    except MltoolkitError as error:
+    except (MltoolkitError, OSError) as error:
         reader.report("JOB003", str(error).replace(f"{job.notebook}", job.notebook.name), *place)
         return None
 

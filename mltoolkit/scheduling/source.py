@@ -99,7 +99,7 @@ class _Composer:
             raise yaml.MarkedYAMLError(problem="a key is a single plain value", problem_mark=node.start_mark)
         return node.value if node.tag.endswith(":bool") else self._scalar(node)
 
-# %% ../../nbs/05_scheduling/00a_source.ipynb #06c46656
+# %% ../../nbs/05_scheduling/00a_source.ipynb #5b03936d
 def read_yaml(
     path: str | Path,
 ) -> Source:
@@ -138,8 +138,12 @@ def parse_yaml(
         raise Invalid(f"{path}:{line}: {problem}", path=str(path), line=line, problem=problem) from error
 
 
+_STARS = ("while scanning an alias", "while scanning an anchor")  # cron: */5 * * * *
+
+
 def _where(error: yaml.YAMLError, text: str) -> tuple[int, str]:
     if isinstance(error, yaml.reader.ReaderError):
         return text[: error.position].count("\n") + 1, f"the character {error.character!r} is not allowed"
     mark = getattr(error, "problem_mark", None)
-    return (mark.line + 1 if mark else 1), getattr(error, "problem", None) or "not YAML"
+    hint = "; text that begins with * or & is written in quotes" if getattr(error, "context", None) in _STARS else ""
+    return (mark.line + 1 if mark else 1), (getattr(error, "problem", None) or "not YAML") + hint

@@ -116,7 +116,7 @@ def _form(form: str | None, inside: str) -> str:
         raise ValueError(f"{{{inside[:60]}}} has nothing after the colon; write a form such as %Y-%m, or leave the colon out")
     return form or ""
 
-# %% ../../nbs/05_scheduling/00b_templates.ipynb #a87fa960
+# %% ../../nbs/05_scheduling/00b_templates.ipynb #67c99f9c
 Resolve = Callable[[LogicalDate | Upstream, Any], Any]  # the field, the annotation of the parameter
 
 
@@ -140,10 +140,16 @@ def fill(
     return "".join(piece if isinstance(piece, str) else str(resolve(piece, str)) for piece in pieces)
 
 
+def _is_field(inside: str) -> bool:
+    return bool(_DATE.fullmatch(inside) or _UPSTREAM.fullmatch(inside))
+
+
 def fields(
     value: Any,  # as in jobs.yaml
 ) -> list[LogicalDate | Upstream]:
     """Return all fields in a value. Raises `ValueError` for what is no template."""
+    if isinstance(value, dict) and list(value.values()) == [None] and (name := str(next(iter(value)))) and _is_field(name):
+        raise ValueError(f"{{{name[:60]}}} is a mapping to YAML; a template is written in quotes")
     if isinstance(value, list | dict):
         return [each for inner in (value.values() if isinstance(value, dict) else value) for each in fields(inner)]
     return [piece for piece in parse(value) if not isinstance(piece, str)] if isinstance(value, str) else []

@@ -206,6 +206,8 @@ def test_anchors_and_own_fields(flights: Callable[..., Path]) -> None:
         (one("parameters:\n  month: '{logical_date:%d}'\nschedule: {cron: 0 0 31 * *}"), "5 JOB004 jobs.it.parameters.month: parameter 'month' wants int (1 to 12), got 31 (int): should be less than or equal to 12"),
         (one("parameters: {month: '{logical_date-1m:%m}'}"), "4 JOB004 jobs.it.parameters.month: {logical_date-1m:%m} counts in 'm'; months are 'mo'"),
         (one("parameters: {month: '{train.metrics.month}'}"), "4 JOB004 jobs.it.parameters.month: {train.metrics} is of a job that is not among its `needs`; none is known"),
+        (one("parameters: {month: {logical_date-1mo:%m}}"), "4 JOB004 jobs.it.parameters.month: {logical_date-1mo:%m} is a mapping to YAML; a template is written in quotes"),
+        (one("parameters:\n  months: [{logical_date}]", "train.ipynb"), "5 JOB004 jobs.it.parameters.months: {logical_date} is a mapping to YAML; a template is written in quotes"),
         (one("parameters: {month: '{logical_date-9999y:%m}'}"), "4 JOB004 jobs.it.parameters.month: parameter 'month': year -7975 is out of range"),
         (one("", "evaluate.ipynb"), "2 JOB004 jobs.it.parameters: parameter 'model_run' (str) has no default and must be given"),
         (one("parameters: {api_key: hunter2}", "train.ipynb"), "4 JOB004 jobs.it.parameters.api_key: parameter 'api_key' is a secret; write where it is to be found, {env: VARIABLE} or {file: PATH}"),

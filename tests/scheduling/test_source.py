@@ -51,6 +51,8 @@ def test_what_is_merged_gives_way_and_keeps_its_line() -> None:
         ("a: 1\n\tb: 2", 2, ""),
         ("a: 1\n---\nb: 2", 2, "another document"),
         ("a: *b", 1, "undefined alias"),
+        ("a:\n  cron: */5 * * * *", 2, "text that begins with * or & is written in quotes"),
+        ("a: & b", 1, "text that begins with * or & is written in quotes"),
         ("a: 1\nb: \x07", 2, "not allowed"),
         ("a: &a [*a]", 1, "nested deeper"),
         ("a: &a {b: *a}", 1, "nested deeper"),

@@ -73,9 +73,9 @@ class Definitions:
                 stamps[path] = (found.st_mtime_ns, found.st_size)
         return stamps
 
-# %% ../../nbs/05_scheduling/07_scheduler.ipynb #e315ee5c
+# %% ../../nbs/05_scheduling/07_scheduler.ipynb #b10a629d
 TURN = 0.2  # seconds from one look at what waits to the next
-HOUSE = 0.5  # seconds from one look at everything else to the next
+HOUSE = 1.0  # seconds from one look at everything else to the next
 
 
 def serve(

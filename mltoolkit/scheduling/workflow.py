@@ -36,10 +36,10 @@ except ImportError as error:
 # %% auto #0
 __all__ = ['VERSION', 'QUEUE', 'POLL', 'REST', 'STUBBORN', 'workflow_id', 'Runners', 'Worker', 'rescue', 'engine']
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #9033b2d9
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #7369337c
 VERSION = "mltoolkit-1"
 QUEUE = "mltoolkit"
-POLL = 0.2  # seconds from one look at the queue to the next
+POLL = 0.25  # seconds from one look at the queue to the next
 REST = 60.0  # seconds after which a runner without work ends
 STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 

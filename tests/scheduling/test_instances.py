@@ -27,8 +27,8 @@ def job(name: str, *needs: str, **more: Any) -> Job:
     return Job(name=name, project=None, file=Path("jobs.yaml"), line=1, notebook=Path(f"{name}.ipynb"), needs=needs, timezone="Europe/Berlin", **more)
 
 
-def jobs(*all: Job) -> Jobs:
-    return Jobs(Path(), {each.id: each for each in all})
+def jobs(*every: Job) -> Jobs:
+    return Jobs(Path(), {each.id: each for each in every})
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def forget(
     """Forget that an instance waited for approval, so that it is told again if it does again."""
     connection.execute(sa.delete(NOTED).where(NOTED.c.key == key, NOTED.c.state == State.approval))
 
-# %% ../../nbs/05_scheduling/06a_incidents.ipynb #8f5e0043
+# %% ../../nbs/05_scheduling/06a_incidents.ipynb #63a5bdd1
 def note(
     store: Store,
     jobs: Jobs,
@@ -93,11 +93,11 @@ def look(
         since = {name: at for name, at in connection.execute(sa.select(WATCHED.c.job, WATCHED.c.since))}  # noqa: C416 (rows are not pairs to a type checker)
         fresh = [name for name in wanted if name not in since]
         start = min((since[name] for name in wanted if name in since), default=now)
-        ended = sa.and_(INSTANCES.c.ended > start, INSTANCES.c.state.in_([*_FAILED, State.succeeded]))
         noted = sa.exists().where(NOTED.c.key == INSTANCES.c.key, NOTED.c.attempt == INSTANCES.c.attempt, NOTED.c.state == INSTANCES.c.state)
-        query = sa.select(INSTANCES).where(sa.or_(ended, INSTANCES.c.state == State.approval), ~noted).order_by(INSTANCES.c.ended, INSTANCES.c.due)
+        query = sa.select(INSTANCES).where(sa.or_(INSTANCES.c.ended > start, INSTANCES.c.state == State.approval), ~noted)
         rows = connection.execute(query).mappings().all() if wanted else []
-    rows = [row for row in rows if row["job"] in wanted and (row["ended"] is None or row["ended"] > since.get(row["job"], now))]
+    told = {*_FAILED, State.succeeded, State.approval}  # neither this nor the order is in the query: SQLite would look at every row for it
+    rows = [row for row in sorted(rows, key=lambda row: (row["ended"] or now, row["due"])) if row["job"] in wanted and row["state"] in told and (row["ended"] is None or row["ended"] > since.get(row["job"], now))]
     old = [name for name in wanted if name in since and since[name] < now - 1.5 * _OVERLAP]
     if not rows and not fresh and not old:
         return 0

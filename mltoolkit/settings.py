@@ -147,13 +147,16 @@ class Setting:
     environment: tuple[str, ...] = ()  # further variables that users know, after MLTOOLKIT_<NAME>
     place: bool = False  # a path or a URI: relative ones are relative to the workspace
 
-# %% ../nbs/00_base/01_settings.ipynb #02b01d7f
+# %% ../nbs/00_base/01_settings.ipynb #afbc9ff9
 SETTINGS = {
     row.name: row
     for row in [
         Setting("tracking_uri", str, "sqlite:///{local}/mlflow.db", "MLflow tracking store of every run.", ("MLFLOW_TRACKING_URI",), place=True),
         Setting("artifact_root", str, "{local}/artifacts", "Where files of runs are kept: a folder or an fsspec URL.", place=True),
         Setting("data_root", str, "{local}/data", "Where dataset versions are kept: a folder or an object-store URL.", place=True),
+        Setting("job_store", str, "sqlite:///{local}/jobs.db", "Where jobs and their history are kept: `sqlite:///PATH` or `postgresql://HOST/NAME`.", place=True),
+        Setting("smtp", str, "", "Mail server of alerts: `smtp://USER@HOST:PORT` or `smtps://...`; the password is in MLTOOLKIT_SMTP_PASSWORD."),
+        Setting("mail_from", str, "", "Sender of alerts by e-mail; default: mltoolkit@ this machine."),
         Setting("seed", int, 0, "Seed of `random`, NumPy and the hash function in runs of record."),
         Setting("timeout", duration, 86400.0, "Wall-clock limit of a whole run; `none` for no limit."),
         Setting("cell_timeout", duration, 43200.0, "Wall-clock limit of one cell; `none` for no limit."),

@@ -21,6 +21,9 @@ from mltoolkit.settings import SETTINGS
 ANOTHER = {  # a value for each setting that differs from its default: as text, as found
     "tracking_uri": ("http://mlflow.example.org:5000", "http://mlflow.example.org:5000"),
     "artifact_root": ("s3://bucket/artifacts", "s3://bucket/artifacts"),
+    "job_store": ("postgresql://jobs@db/jobs", "postgresql://jobs@db/jobs"),
+    "smtp": ("smtps://jobs@mail.example.org", "smtps://jobs@mail.example.org"),
+    "mail_from": ("jobs@example.org", "jobs@example.org"),
     "data_root": ("s3://bucket/data", "s3://bucket/data"),
     "seed": ("7", 7),
     "timeout": ("90m", 5400.0),

@@ -57,7 +57,7 @@ class Plan:
         """The notebook's name without its ending."""
         return Path(re.split(r"[/\\]", self.source.split("?")[0])[-1]).stem or "notebook"
 
-# %% ../../nbs/03_execution/03_plan.ipynb #caa667ae
+# %% ../../nbs/03_execution/03_plan.ipynb #ce25c16f
 def plan(
     notebook: str | Path,  # path, or a URL that papermill can read
     output: str | Path | None = None,  # may have {name} of parameters in it
@@ -72,6 +72,7 @@ def plan(
     warm: bool | None = None,
     trigger: str = "api",
     gate: bool = True,
+    job: str | None = None,  # that the gates are told of
 ) -> Plan:
     """Read, check and prepare. Raises `Invalid` and its kin; nothing is written and no kernel starts."""
     source = str(notebook)
@@ -91,7 +92,7 @@ def plan(
         target = target if document.is_remote(target) else str(Path(target).absolute())
         _check_output(target, source)
     if gate:
-        _ask_gates(source, values)
+        _ask_gates(source, values, job)
     folder = Path(cwd) if cwd is not None else start
     if not folder.is_dir():
         raise Invalid(f"the working directory {folder} does not exist", cwd=str(folder))

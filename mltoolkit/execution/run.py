@@ -65,7 +65,7 @@ class Recording:
         text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
         document.write_atomically(self.folder / runs.MANIFEST, text)
 
-# %% ../../nbs/03_execution/04_run.ipynb #17f5981a
+# %% ../../nbs/03_execution/04_run.ipynb #719ef32f
 def open_recording(
     plan: Plan,
     *,
@@ -82,6 +82,9 @@ def open_recording(
     recording = Recording(plan, _without_secrets(_manifest(plan, state, machine), redactor), Path(), redactor=redactor)
     run = recording.run
     run.tracked, run.parent_run_id = track, parent
+    if tags and "mltoolkit.job" in tags:
+        run.job, run.logical_date = tags["mltoolkit.job"], tags.get("mltoolkit.logical_date")
+        run.attempt, run.upstream = int(tags.get("mltoolkit.attempt", "1")), tags.get("mltoolkit.upstream", "").split()
     if track:
         _open_tracked(recording, state, {**({"mlflow.parentRunId": parent} if parent else {}), **(tags or {})})
     recording.folder = runs.runs_folder(plan.root) / run.run_id
@@ -423,7 +426,7 @@ def close_tracked(recording: Recording) -> None:
         error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
         raise
 
-# %% ../../nbs/03_execution/04_run.ipynb #8dbda98b
+# %% ../../nbs/03_execution/04_run.ipynb #29b0021c
 def run_notebook(
     notebook: str | Path,  # path, or a URL that papermill can read
     output: str | Path | None = None,  # default: the run's own folder
@@ -450,7 +453,7 @@ def run_notebook(
     status) with the record in `run` if the notebook did not succeed."""
     planned = plan(
         notebook, output, parameters, secrets=secrets, experiment=experiment, cwd=cwd, kernel=kernel,
-        timeout=timeout, cell_timeout=cell_timeout, warm=warm, trigger=trigger, gate=gate,
+        timeout=timeout, cell_timeout=cell_timeout, warm=warm, trigger=trigger, gate=gate, job=(tags or {}).get("mltoolkit.job"),
     )  # fmt: skip
     if track:
         from mltoolkit.record import tracking

@@ -27,7 +27,7 @@ from ..notebook.document import is_remote
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'POINT', 'STOP', 'Task', 'Result', 'run_point', 'serve', 'Workers']
+__all__ = ['T', 'POINT', 'STOP', 'Task', 'Result', 'run_point', 'stoppable', 'serve', 'Process', 'Workers']
 
 # %% ../../nbs/03_execution/04b_workers.ipynb #610800e4
 POINT = "mltoolkit.point"  # tag of a run: which point of its sweep it is
@@ -101,29 +101,41 @@ def _note_warmth(task: Task, warm: bool) -> None:
 def _start(task: Task) -> Path:
     return Path.cwd() if is_remote(task.notebook) else Path(task.notebook)
 
-# %% ../../nbs/03_execution/04b_workers.ipynb #63d3fa27
+# %% ../../nbs/03_execution/04b_workers.ipynb #607b4cbc
 _running: set[Stop] = set()
 _ending = threading.Event()  # this process is told to end
 
 
 @contextlib.contextmanager
-def _stoppable(task: Task) -> Iterator[Stop]:
-    """What stops the point while the block runs."""
-    stop, over = Stop(), threading.Event()
+def stoppable() -> Iterator[Stop]:
+    """What stops a run when this worker process is told to end, by SIGTERM or the death of whoever calls it."""
+    stop = Stop()
     _running.add(stop)
-    listener = threading.Thread(target=_listen, args=(task, stop, over), daemon=True)
     try:
-        if _ending.is_set() or (task.listens and _told_to_stop(task)):
+        if _ending.is_set():
             stop.request(SIGTERM)
-        if task.listens:
-            listener.start()
         yield stop
     finally:
         _running.discard(stop)
-        over.set()
-        if task.listens and listener.ident:
-            listener.join()
         stop.close()
+
+
+@contextlib.contextmanager
+def _stoppable(task: Task) -> Iterator[Stop]:
+    """What stops the point while the block runs."""
+    over = threading.Event()
+    with stoppable() as stop:
+        listener = threading.Thread(target=_listen, args=(task, stop, over), daemon=True)
+        try:
+            if task.listens and _told_to_stop(task):
+                stop.request(SIGTERM)
+            if task.listens:
+                listener.start()
+            yield stop
+        finally:
+            over.set()
+            if task.listens and listener.ident:
+                listener.join()
 
 
 def _listen(task: Task, stop: Stop, over: threading.Event) -> None:
@@ -187,8 +199,8 @@ def _end() -> None:
     for stop in list(_running):
         stop.request(SIGTERM)
 
-# %% ../../nbs/03_execution/04b_workers.ipynb #5158810b
-class _Process:
+# %% ../../nbs/03_execution/04b_workers.ipynb #8d1e3119
+class Process:
     """A worker process, as its caller sees it."""
 
     def __init__(self) -> None:
@@ -217,7 +229,7 @@ class _Process:
         self.process.wait()
         self.answers.close()
 
-# %% ../../nbs/03_execution/04b_workers.ipynb #df9960d6
+# %% ../../nbs/03_execution/04b_workers.ipynb #33944f88
 class Workers(Executor):
     """An executor of processes that are started when needed and live until it is shut down.
 
@@ -228,9 +240,9 @@ class Workers(Executor):
         number: int,  # of processes
     ) -> None:
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="mltoolkit-worker")
-        self._idle: SimpleQueue[_Process | None] = SimpleQueue()
+        self._idle: SimpleQueue[Process | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._processes: list[_Process] = []
+        self._processes: list[Process] = []
         self._closed = False
         for _ in range(number):
             self._idle.put(None)
@@ -257,11 +269,11 @@ class Workers(Executor):
         finally:
             self._idle.put(worker)
 
-    def _started(self) -> _Process:
+    def _started(self) -> Process:
         with self._lock:
             if self._closed:
                 raise OSError("the executor is shut down")
-            self._processes.append(_Process())
+            self._processes.append(Process())
             return self._processes[-1]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

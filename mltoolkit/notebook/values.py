@@ -37,13 +37,15 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['load_yaml', 'load_base64', 'load_file', 'guess', 'from_text', 'literal', 'codify', 'inject', 'expand_path']
+__all__ = ['PlainLoader', 'load_yaml', 'load_base64', 'load_file', 'guess', 'from_text', 'literal', 'codify', 'inject',
+           'expand_path']
 
 # %% ../../nbs/01_notebook/02_values.ipynb #fb90e458
-class _Loader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Plain values only, each key once."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping, in which no key occurs twice."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -57,16 +59,16 @@ class _Loader(yaml.SafeLoader):
 
 
 _REPLACED = {f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "int", "float", "value")}
-_Loader.yaml_implicit_resolvers = {
+PlainLoader.yaml_implicit_resolvers = {
     first: [each for each in resolvers if each[0] not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
+PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:int",
     re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"),
     list("-+0123456789"),
 )
-_Loader.add_implicit_resolver(
+PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
         r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
@@ -85,7 +87,7 @@ def _load(text: str, origin: str) -> Any:
 
 # %% ../../nbs/01_notebook/02_values.ipynb #e9c8b94c
 def _load_yaml(text: str) -> Any:
-    loader = _Loader(text)
+    loader = PlainLoader(text)
     try:
         return loader.get_single_data()
     finally:

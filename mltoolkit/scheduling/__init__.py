@@ -1,0 +1,1 @@
+"""Notebooks on a calendar: what is to run, when, and what came of it."""

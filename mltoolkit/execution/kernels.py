@@ -235,7 +235,7 @@ def _outputs(nothing: int) -> list[int]:
             found.append(nothing)
     return found
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #1102fc73
+# %% ../../nbs/03_execution/00a_kernels.ipynb #8d63bb06
 def start_zygote(
     request: Request,
     idle: float = 1800.0,  # seconds without a kernel after which it ends
@@ -276,11 +276,12 @@ def wait_for_zygote(
     """Start a zygote if need be, and wait until it is ready. Raises `Unavailable` if it does not come."""
     deadline, started = time.monotonic() + patience, False
     while True:
+        starting = is_starting(request)  # asked first: one that becomes ready listens, and then is not starting any more
         connection = _connect(request, runtime_folder())
         if connection is not None:
             connection.close()
             return
-        if not is_starting(request):
+        if not starting:
             if started or not start_zygote(request):
                 log = runtime_folder() / f"{request.key}.log"
                 raise Unavailable(f"the zygote ended while it started; see {log}")

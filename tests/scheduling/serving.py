@@ -6,11 +6,15 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import coverage
 from processes import BIN, Marked, wait_for
+
+ROOT = Path(__file__).parents[2]
 
 SLOW = """
 import os, time
@@ -27,6 +31,14 @@ while (root / "hold").exists() and time.monotonic() < deadline:
 with open(root / "done.txt", "a") as file:
     file.write(f"{{folder.parent.name}}\\n")
 """  # says when it begins, goes on once there is no file `hold`, and says that it is done
+
+
+def program() -> list[str | Path]:
+    """The command; where the tests are measured, what it does in its own process counts as well."""
+    if coverage.Coverage.current() is None:
+        return [BIN / "mltoolkit"]
+    data = os.environ.get("COVERAGE_FILE", ROOT / ".coverage")
+    return [sys.executable, "-m", "coverage", "run", "--parallel-mode", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={data}", "-m", "mltoolkit"]
 
 
 class Place:
@@ -47,7 +59,7 @@ class Place:
         (self.root / "jobs.yaml").write_text("jobs:\n" + text)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.mark.run(BIN / "mltoolkit", *arguments, cwd=self.root)
+        return self.mark.run(*program(), *arguments, cwd=self.root)
 
     def ask(self, *arguments: str) -> None:
         done = self.run(*arguments)
@@ -56,7 +68,7 @@ class Place:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a `serve` or a `worker`; its log goes to a file."""
         with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
-            return self.mark.start(BIN / "mltoolkit", *arguments, cwd=self.root, stdout=log, stderr=log)
+            return self.mark.start(*program(), *arguments, cwd=self.root, stdout=log, stderr=log)
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log-*.txt")))

@@ -252,16 +252,16 @@ def _failed(store: Store, found: Jobs, name: str, date: str | None) -> str:
         raise Invalid(f"neither {job.id} nor what belongs to it has failed; `mltoolkit jobs history {name}` lists what it did")
     return max(bad, key=lambda key: split_key(key)[1])
 
-# %% ../nbs/09a_cli_jobs.ipynb #2cd2a215
+# %% ../nbs/09a_cli_jobs.ipynb #a7a7db9b
 def _await(store: Store, keys: Sequence[str], detach: bool, slots: int, as_json: bool) -> None:
     """Wait until instances have ended, and work at them here if nobody else does; exit 1 unless all is well."""
     from mltoolkit.scheduling.history import show
     from mltoolkit.scheduling.scheduler import work_off
-    from mltoolkit.scheduling.store import State, workers
+    from mltoolkit.scheduling.store import BUSY, State, workers
 
     if not detach:
         line = _Line(len(keys), quiet=as_json)
-        while _BUSY.intersection(states := _states(store, keys)):
+        while set(BUSY).intersection(states := _states(store, keys)):
             line.show(states)
             if any(row["alive"] for row in workers(store)):
                 time.sleep(0.2)
@@ -278,9 +278,6 @@ def _await(store: Store, keys: Sequence[str], detach: bool, slots: int, as_json:
         sys.exit(1)
 
 
-_BUSY = frozenset(("needs", "waiting", "queued", "running"))
-
-
 def _states(store: Store, keys: Sequence[str]) -> list[str]:
     from mltoolkit.scheduling.scheduler import states_of
 
@@ -295,8 +292,10 @@ class _Line:
 
     def show(self, states: Sequence[str]) -> None:
         """Take note of where things stand."""
+        from mltoolkit.scheduling.store import BUSY
+
         if self.shown:
-            done = sum(state not in _BUSY for state in states)
+            done = sum(state not in BUSY for state in states)
             running = sum(state == "running" for state in states)
             click.echo(f"\r\x1b[K  {done} of {self.total} done, {running} running", nl=False, err=True)
 

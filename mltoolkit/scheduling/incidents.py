@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['INCIDENTS', 'NOTED', 'NOTICES', 'WATCHED', 'prepare', 'forget', 'note', 'look', 'incidents']
 
-# %% ../../nbs/05_scheduling/06a_incidents.ipynb #56a782ac
+# %% ../../nbs/05_scheduling/06a_incidents.ipynb #9af84b78
 _TABLES = sa.MetaData()
 
 INCIDENTS = sa.Table(
@@ -56,6 +56,7 @@ def prepare(
 ) -> None:
     """Make the tables of incidents in a job store, if they are not there."""
     store.write(_TABLES.create_all)
+
 
 def forget(
     connection: sa.Connection,

@@ -24,10 +24,10 @@ from ..errors import Invalid, MissingExtra, MltoolkitError
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'OPEN', 'ACTIVE', 'FINAL', 'BAD', 'METADATA', 'INSTANCES', 'EDGES', 'ATTEMPTS', 'SCHEDULES', 'WORKERS', 'Row',
-           'BEAT', 'SILENCE', 'State', 'split_key', 'Store', 'open_store', 'instance', 'attempts_of', 'workers']
+__all__ = ['T', 'OPEN', 'ACTIVE', 'BUSY', 'FINAL', 'BAD', 'METADATA', 'INSTANCES', 'EDGES', 'ATTEMPTS', 'SCHEDULES', 'WORKERS',
+           'Row', 'BEAT', 'SILENCE', 'State', 'split_key', 'Store', 'open_store', 'instance', 'attempts_of', 'workers']
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #f2242571
+# %% ../../nbs/05_scheduling/02_store.ipynb #ab496d90
 class State(StrEnum):
     """Where an instance of a job stands."""
 
@@ -50,6 +50,7 @@ class State(StrEnum):
 
 OPEN = (State.needs, State.approval, State.waiting, State.queued, State.running)
 ACTIVE = (State.queued, State.running)
+BUSY = tuple(state for state in OPEN if state is not State.approval)  # they end without a person
 FINAL = tuple(state for state in State if state not in OPEN)
 BAD = tuple(state for state in FINAL if state not in (State.succeeded, State.skipped))  # a person may want to do something
 

@@ -44,15 +44,15 @@ def test_what_is_approved_before_it_runs_waits_for_its_turn(store: Store) -> Non
     (one,) = waiting(store)
     assert (one.key, one.job, one.logical_date, one.approval, one.run_id) == (KEY, "flights/train", "2013-03-01T02:30:00", "before", None)
     assert one.since.timestamp() == 100
-    decided = approve(store, KEY, who="kim@laptop", note="  complete \n now ")
-    assert (decided.approved, decided.state, decided.who, decided.note, decided.warning) == (True, "waiting", "kim@laptop", "complete now", "")
+    decided = approve(store, KEY, who="reviewer@laptop", note="  complete \n now ")
+    assert (decided.approved, decided.state, decided.who, decided.note, decided.warning) == (True, "waiting", "reviewer@laptop", "complete now", "")
     row = instance(store, KEY)
     assert row is not None
-    assert (row["state"], row["approved_by"], row["note"], row["ended"]) == ("waiting", "kim@laptop", "complete now", None)
+    assert (row["state"], row["approved_by"], row["note"], row["ended"]) == ("waiting", "reviewer@laptop", "complete now", None)
     assert row["approved_at"] == pytest.approx(decided.at.timestamp(), abs=1e-3)
     assert waiting(store) == []
     assert tags_of(row) == {
-        "mltoolkit.approved_by": "kim@laptop", "mltoolkit.approved_at": decided.at.astimezone().isoformat(timespec="seconds"), "mltoolkit.approved_note": "complete now",
+        "mltoolkit.approved_by": "reviewer@laptop", "mltoolkit.approved_at": decided.at.astimezone().isoformat(timespec="seconds"), "mltoolkit.approved_note": "complete now",
     }  # fmt: skip
 
 
@@ -80,8 +80,8 @@ def test_what_does_not_wait_is_left_alone(store: Store) -> None:
         with pytest.raises(Invalid, match=r"does not wait for approval, it is running$"):
             action(store, KEY)
     put(store, "a@2013-03-01T00:00:00")
-    approve(store, "a@2013-03-01T00:00:00", who="kim")
-    with pytest.raises(Invalid, match="it is waiting; kim approved it 20"):
+    approve(store, "a@2013-03-01T00:00:00", who="reviewer")
+    with pytest.raises(Invalid, match="it is waiting; reviewer approved it 20"):
         reject(store, "a@2013-03-01T00:00:00", who="sam")
 
 
@@ -127,8 +127,8 @@ def test_a_person_names_what_they_mean(store: Store, write: Callable[..., Path],
         meant(store, jobs, "train")
     put(store, "gone@2013-04-01T02:30:00")
     assert meant(store, jobs, "gone@2013-04-01T02:30:00") == "gone@2013-04-01T02:30:00", "a job that is not in jobs.yaml any more"
-    approve(store, KEY, who="kim")
-    with pytest.raises(Invalid, match="it is waiting; kim approved it"):
+    approve(store, KEY, who="reviewer")
+    with pytest.raises(Invalid, match="it is waiting; reviewer approved it"):
         meant(store, jobs, KEY)
 
 
@@ -138,25 +138,37 @@ def test_what_is_approved_afterwards_says_so_on_its_run(workspace: Path, write: 
     for key, action, state in ((KEY, approve, "succeeded"), ("a@2013", reject, "cancelled")):
         put(store, key, approval="after", run_id=run.run_id, started=200)
         assert waiting(store)[0].run_id == run.run_id
-        decided = action(store, key, who="kim", note="looks right")
+        decided = action(store, key, who="reviewer", note="looks right")
         assert (decided.state, decided.warning) == (state, "")
     tags = tracking.client(workspace).get_run(run.run_id).data.tags
-    assert {tags["mltoolkit.approved_by"], tags["mltoolkit.rejected_by"]} == {"kim"}
+    assert {tags["mltoolkit.approved_by"], tags["mltoolkit.rejected_by"]} == {"reviewer"}
     assert tags["mltoolkit.approved_note"] == "looks right"
     assert (instance(store, KEY) or {})["ended"]
+    store.close()
+
+
+def test_a_store_that_fails_without_a_word(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(tracking, "client", fail)
+    store = open_store(workspace)
+    put(store, approval="after", run_id="0" * 32)
+    decided = approve(store, KEY, who="reviewer")
+    assert (decided.state, decided.warning.rpartition(": ")[2]) == ("succeeded", "TimeoutError")
     store.close()
 
 
 def test_a_decision_holds_if_it_cannot_be_written_on_the_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(workspace)
     put(store, approval="after", run_id="0" * 32)
-    decided = approve(store, KEY, who="kim")
+    decided = approve(store, KEY, who="reviewer")
     assert decided.state == "succeeded"
     assert f"but not on run {'0' * 32}: " in decided.warning
     assert (instance(store, KEY) or {})["state"] == "succeeded"
     put(store, "b@2013", approval="after", run_id="1" * 32)
     monkeypatch.setenv("MLTOOLKIT_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    decided = approve(store, "b@2013", who="kim")
+    decided = approve(store, "b@2013", who="reviewer")
     assert "the decision stands in the job store" in decided.warning
     store.close()

@@ -171,7 +171,7 @@ def test_waiting_for_a_person_is_told_each_time(store: Store, jobs: Jobs) -> Non
     assert look(store, jobs) == 0
     assert messages(store)[0]["command"] == f"mltoolkit jobs approve {key}"
     assert messages(store)[0]["subject"] == "ask waits for approval, 2013-03-01T02:30:00"
-    reject(store, key, who="kim")
+    reject(store, key, who="reviewer")
     end(store, "ask", 1, "approval", attempt=0)  # as --from-failure leaves it
     assert look(store, jobs) == 1
 

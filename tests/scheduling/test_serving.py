@@ -147,6 +147,7 @@ def test_a_locked_database_loses_nothing(place: Place) -> None:
     place.until(lambda: place.states() == ["succeeded"], "the job to be done")
     place.stop(served)
     assert place.attempts() == [(1, "succeeded")]
+    place.no_run_is_left_running()
 
 
 def test_a_failed_pipeline_goes_on_from_the_failed_job(place: Place) -> None:

@@ -4,6 +4,7 @@ Modules:
 
 - `mltoolkit.execution.freshness`: Notice that what a process has loaded is no longer what a new one would load.
 - `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind.
+- `mltoolkit.execution.template`: Kernels whose shell was made before they were asked for, and which talk over one socket.
 - `mltoolkit.execution.zygote`: Fork kernels from a process that has a workspace's imports done."""
 
 from __future__ import annotations

@@ -9,17 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
+Found = TypeVar("Found")
 BIN = Path(sys.executable).parent
 
 
-def wait_for(condition: Callable[[], object], what: str, within: float = 60.0) -> None:
-    """Wait until something is so; fail, saying what was waited for, if it never is."""
+def wait_for(condition: Callable[[], Found], what: str, within: float = 60.0) -> Found:
+    """Wait until something is so, and return it; fail, saying what was waited for, if it never is."""
     deadline = time.monotonic() + within
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {within:g} s for: {what}"
         time.sleep(0.02)
+    return found
 
 
 class Marked:

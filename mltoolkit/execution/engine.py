@@ -106,7 +106,7 @@ def _loop(
 ) -> None:
     """Run the cells until one ends the run."""
     reception = Reception(notebook, order)
-    reception.kc, session.overhear = session.client, reception.overhear
+    reception.kc, session.overhear = session.connected.client, reception.overhear
     notebook.metadata.language_info = session.language_info
     _prepare(order, session, outcome)
     confided = not order.confide

@@ -28,7 +28,7 @@ from .. import settings
 from ..errors import Invalid, KernelDied, NotebookInvalid, OutputRefused, ParameterError, Status, TimedOut, failure_for
 from .engine import Order, Outcome, execute
 from .plan import reserved
-from .session import kernel_specs
+from .links import kernel_specs
 from ..record.following import FOLLOWING, end_runs
 from ..record.joining import preparation
 from ..record.journal import Journal

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import settings
 from ..doors import entries
 from ..errors import Finding, GateRefused, Invalid, OutputRefused, nearest
-from .session import kernel_specs
+from .links import kernel_specs
 from ..notebook import document
 from ..notebook.parameters import Contract, contract
 from ..notebook.values import expand_path, inject

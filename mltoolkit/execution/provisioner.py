@@ -23,18 +23,17 @@ from .kernels import Request, Unavailable, WarmProcess
 # %% auto #0
 __all__ = ['WarmProvisioner', 'warm_kernel']
 
-# %% ../../nbs/03_execution/00b_provisioner.ipynb #552bd32f
+# %% ../../nbs/03_execution/00b_provisioner.ipynb #537aa229
 class WarmProvisioner(LocalProvisioner):
     """Starts a kernel by forking it from a zygote; from nothing where that cannot be."""
 
     patient = Bool(False, help="Wait for a zygote that is preloading, instead of starting this kernel the ordinary way").tag(config=True)
-    spare = Bool(False, help="Take a kernel that was forked ahead of need, with sockets of its own choice").tag(config=True)
     cold = Unicode("", help="Why the last kernel was not forked, empty if it was")
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Fork the kernel that the command would start."""
         try:
-            forked = warm_kernel(cmd, kwargs, wait=self.patient, spare=self.spare)
+            forked = warm_kernel(cmd, kwargs, wait=self.patient)
         except (Unavailable, MltoolkitError, OSError) as reason:
             self.cold = str(reason)
             self.log.debug("mltoolkit: a cold kernel, because %s", reason)
@@ -44,8 +43,6 @@ class WarmProvisioner(LocalProvisioner):
         self.pid = forked.pid
         self.pgid = self.pid  # it leads a session of its own
         self.cwd = kwargs.get("cwd") or Path.cwd()
-        if forked.sockets:
-            self.connection_info = forked.sockets | {"key": forked.sockets["key"].encode()}  # type: ignore[assignment]
         return self.connection_info
 
     async def cleanup(self, restart: bool = False) -> None:
@@ -54,13 +51,13 @@ class WarmProvisioner(LocalProvisioner):
             self.process.close()
         await super().cleanup(restart=restart)
 
-# %% ../../nbs/03_execution/00b_provisioner.ipynb #7b979e02
+# %% ../../nbs/03_execution/00b_provisioner.ipynb #215710eb
 def warm_kernel(
     command: list[str],  # that would start the kernel
     options: Mapping[str, Any],  # of `subprocess.Popen`
     *,
     wait: bool = False,  # for a zygote that is preloading
-    spare: bool = False,  # whether one will do that chose its own sockets
+    wire: int | None = None,  # descriptor of its end, if one is wanted that talks over one socket
 ) -> WarmProcess:
     """Fork a kernel. Raises `Unavailable` if there is no zygote (then one is started for the next kernel)."""
     python, arguments = kernels.understood(command)
@@ -71,10 +68,11 @@ def warm_kernel(
         raise Unavailable("the setting warm says no")
     request = Request(
         python, arguments, cwd, env, str(root), kernels.preloads(root), _notebook(env, cwd), _report(command),
-        _without_connection(arguments) if spare else None,
+        None if wire is None else _without_connection(arguments),
     )  # fmt: skip
     with open(os.devnull, "r+b") as nothing:
         files = [nothing.fileno(), *(_file(options.get(name), number, nothing.fileno()) for number, name in ((1, "stdout"), (2, "stderr")))]
+        files += [] if wire is None else [wire]
         try:
             return kernels.fork_kernel(request, files=files)
         except Unavailable as reason:

@@ -36,7 +36,7 @@ KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first c
     "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.debugger", "ipykernel.parentpoller", "comm", "matplotlib_inline", "jedi",
     "IPython.core.completerlib", "IPython.core.oinspect", "IPython.extensions.storemagic", "IPython.utils.wildcard",
     "tornado.platform.asyncio", "tornado.queues", "faulthandler", "pdb", "sqlite3", "encodings.idna", "encodings.latin_1", "stringprep",
-    "IPython.core.logger", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
+    "IPython.core.logger", "stack_data", "pygments.formatters.terminal256", "pygments.plugin", "psutil", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
 )  # fmt: skip
 VOLATILE = frozenset({  # differ from run to run; what reads them while it is imported is put right in `Starting.take_over`
     "_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES", "JPY_PARENT_PID", "JPY_SESSION_NAME", "IPYNB_FILE", "MPLBACKEND",
@@ -141,10 +141,11 @@ class Trial:
         return ""
 
 
-def children() -> list[int]:
-    """The processes that this one started and that have not been reaped."""
+def children(pid: int = 0) -> list[int]:
+    """The processes that this one, or another, started and that have not been reaped."""
+    pid = pid or os.getpid()
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
@@ -238,9 +239,7 @@ def discover(root: str, most: int = 500) -> list[str]:
 class Starting:
     """What a fork of the zygote does to be a kernel like any other."""
 
-    def __init__(self, threads: list[tuple[Any, int]]) -> None:
-        for library, number_of_threads in threads:
-            library.set_num_threads(number_of_threads)
+    def __init__(self) -> None:
         import gc
         import itertools
         import threading
@@ -274,7 +273,7 @@ class Starting:
 
         app: Any = IPKernelApp.instance(parent_handle=os.getppid())
         app.initialize(arguments)
-        _answer_late()
+        answer_late()
         for early in EARLY:
             early.stream = getattr(sys, early.called)
         return app
@@ -296,62 +295,35 @@ def to_the_end(run: Any) -> NoReturn:
     _finish(code, known)
 
 
-def become_kernel(request: dict[str, Any], files: list[int], threads: list[tuple[Any, int]]) -> None:
+def become_kernel(request: dict[str, Any], files: list[int]) -> None:
     """Be the kernel that was asked for."""
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
     _fresh_streams()
-    starting = Starting(threads)
+    starting = Starting()
     starting.take_over(request)
     run(starting.application(request["arguments"]))
 
 
-def become_spare(link: socket.socket, folder: str, config: dict[str, Any], threads: list[tuple[Any, int]]) -> None:
+def become_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> None:
     """Be a kernel ahead of need: all but what only the request will say is done when it comes."""
-    import pathlib
-
-    from tornado.ioloop import IOLoop
-
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in range(2):  # standard error is still the zygote's log
-        os.dup2(nothing, number)
-    os.close(nothing)
-    _fresh_streams()
-    starting = Starting(threads)
-    Reading.read.clear()
-    os.environ.clear()
-    os.environ.update(config["variables"])
-    os.environ.__class__ = Reading
-    connection = {"transport": "ipc", "ip": os.path.join(folder, "k"), "key": os.urandom(16).hex(), "signature_scheme": "hmac-sha256",
-                  "kernel_name": "python3", **{f"{name}_port": port for port, name in enumerate(CHANNELS, 1)}}  # fmt: skip
-    _write(os.path.join(folder, "kernel.json"), connection)
-    app = starting.application(["-f", os.path.join(folder, "kernel.json"), *config["spare"]])
-    os.environ.__class__ = os._Environ
-    made = {name: value for name, value in os.environ.items() if config["variables"].get(name) != value}
-    copies = [0, *(getattr(stream, "_original_stdstream_copy", number) for number, stream in ((1, sys.stdout), (2, sys.stderr)))]
-
-    def assigned(*_: object) -> None:
-        loop.remove_handler(link.fileno())
-        request, files = receive(link)
-        refusal = _unlike(request, config["variables"], app)
-        if refusal:
-            send(link, {"refused": refusal})
-            os._exit(1)
-        for copy, file in zip(copies, files, strict=True):
-            os.dup2(file, copy, inheritable=copy == 0)
-            os.close(file)
-        starting.take_over(request)
-        os.environ.update({name: value for name, value in made.items() if name not in VOLATILE or not request["env"].get(name)})
-        app.shell.starting_dir = request["cwd"]
-        app.shell.user_ns["_dh"][:] = [pathlib.Path(request["cwd"])]
-        send(link, {"sockets": connection})
-        link.close()
-
-    loop = IOLoop.current()
-    loop.add_handler(link.fileno(), assigned, IOLoop.READ)
-    send(link, {"ready": True})
-    run(app)
+    starting = Starting()
+    copies = template.open()
+    for early in EARLY:
+        early.stream = getattr(sys, early.called)
+    request, files = receive(link)
+    for copy, file in zip(copies, files, strict=False):
+        os.dup2(file, copy, inheritable=copy == 0)
+        os.close(file)
+    wire = socket.socket(fileno=files[-1])
+    wire.set_inheritable(False)
+    starting.take_over(request)
+    os.environ.update({name: value for name, value in config["made"].items() if name not in VOLATILE or not request["env"].get(name)})
+    template.assign(request["arguments"], request["cwd"])
+    send(link, {"language_info": template.app.kernel.language_info})
+    link.close()
+    template.run(wire)
 
 
 def run(app: Any) -> None:
@@ -359,24 +331,6 @@ def run(app: Any) -> None:
     app.start()
     if app.control_thread is not None:
         app.control_thread.join(5.0)  # it ends itself: the request to shut down stops its loop first
-
-
-CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
-
-
-def _unlike(request: dict[str, Any], variables: dict[str, str], app: Any) -> str:
-    """Say why a spare is not what would have been started for this request, or nothing."""
-    env = lasting(request["env"])
-    names = {name for name in Reading.read if env.get(name) != variables.get(name)} & set(lasting(dict.fromkeys(Reading.read, "")))
-    if names:
-        return f"it was started with another value of {', '.join(sorted(names))}"
-    if [name for name in os.listdir(app.profile_dir.startup_dir) if name.endswith((".py", ".ipy"))]:
-        return "IPython has files to execute at the start"
-    for name in ("ipython_config", "ipython_kernel_config"):
-        for kind in (".py", ".json"):
-            if os.path.exists(os.path.join(request["cwd"], name + kind)):
-                return f"the notebook's folder has a {name}{kind}"
-    return ""
 
 
 def _finish(code: int, known: list[Any]) -> NoReturn:
@@ -462,7 +416,7 @@ def _fresh_backend(variables: dict[str, str]) -> None:
         matplotlib.rcParamsOrig["backend"] = wanted
 
 
-def _answer_late() -> None:
+def answer_late() -> None:
     """Let modules that asked for IPython before there was one do what they do in a kernel."""
     for name, function in ANSWERED_LATER.items():
         if function and name in sys.modules:
@@ -485,6 +439,7 @@ class Supervision:
         self.supervisor = sys.modules["_mltoolkit_supervisor"]
         self.stopping, self.abandoned, self.kernel = False, False, 0
         self.status: int | None = None
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, lambda number, frame: self.supervisor._pass_on(self.kernel, number))
@@ -536,45 +491,83 @@ class Supervision:
         os._exit(0)
 
 
-def supervise(connection: socket.socket, request: dict[str, Any], files: list[int], threads: list[tuple[Any, int]]) -> NoReturn:
+def supervise(connection: socket.socket, request: dict[str, Any], files: list[int]) -> NoReturn:
     """Fork the kernel that was asked for, and see to its end. Runs in a fork of the zygote."""
     supervision = Supervision()
     with contextlib.suppress(InterruptedError, OSError):
-        supervision.fork(lambda: become_kernel(request, files, threads), connection)
+        supervision.fork(lambda: become_kernel(request, files), connection)
         for file in files:
             os.close(file)
         supervision.answer(connection)
     supervision.conclude(connection, request.get("report", ""))
 
 
-def supervise_spare(link: socket.socket, folder: str, config: dict[str, Any], threads: list[tuple[Any, int]]) -> NoReturn:
-    """Fork a kernel ahead of need, wait until it is asked for, and see to its end. Runs in a fork of the zygote."""
+def supervise_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> NoReturn:
+    """Fork a kernel ahead of need, wait until it is asked for, and see to its end. Runs in a fork of the template."""
     supervision, connection = Supervision(), None
     request: dict[str, Any] = {}
     inner, outer = socket.socketpair()
     try:
-        os.mkdir(folder, 0o700)
-        supervision.fork(lambda: become_spare(outer, folder, config, threads), inner, link)
+        supervision.fork(lambda: become_spare(outer, template, config), inner, link)
         outer.close()
-        send(link, receive(inner)[0])
         request, files = receive(link)
         connection = socket.socket(fileno=files[0])
         send(inner, request, files[1:])
         for file in files[1:]:
             os.close(file)
-        answer, _ = receive(inner)
-        if "refused" in answer:
-            send(connection, answer)
-            connection = None
-        else:
-            supervision.answer(connection, **answer)
+        supervision.answer(connection, **receive(inner)[0])
     except (InterruptedError, EOFError, OSError, ValueError):
         pass
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
     supervision.conclude(connection, request.get("report", ""))
+
+
+def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
+    """Make what kernels have in common, and fork one ahead of need, again and again. Runs in a fork of the zygote."""
+    import gc
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the supervisors' ends are nobody's business
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(2):  # standard error is still the zygote's log
+        os.dup2(nothing, number)
+    os.close(nothing)
+    _fresh_streams()
+    Reading.read.clear()
+    os.environ.clear()
+    os.environ.update(config["variables"])
+    os.environ.__class__ = Reading
+    template = sys.modules["_mltoolkit_template"].Template(config["spare"], sys.modules[__name__])
+    os.environ.__class__ = os._Environ
+    config["made"] = {name: value for name, value in os.environ.items() if config["variables"].get(name) != value}
+    gc.collect()
+    gc.freeze()
+    while template.unchanged() and len(os.listdir("/proc/self/task")) == 1:
+        spare, other = socket.socketpair()
+        if not os.fork():
+            try:
+                spare.close()
+                link.close()
+                supervise_spare(other, template, config)
+            finally:
+                os._exit(1)
+        other.close()
+        while True:
+            try:
+                request, files = receive(link)
+            except (OSError, EOFError, ValueError):
+                os._exit(0)  # the zygote has ended
+            refusal = template.unlike(request, config["variables"], Reading.read)
+            with contextlib.suppress(OSError):
+                if refusal:
+                    with socket.socket(fileno=os.dup(files[0])) as connection:
+                        send(connection, {"refused": refusal})
+                else:
+                    send(spare, request, files)
+            for file in files:
+                os.close(file)
+            if not refusal or not template.unchanged():
+                break
+        spare.close()
+    os._exit(0)
 
 
 def _watch(connection: socket.socket, kernel: int) -> int | None:
@@ -607,7 +600,7 @@ def send(connection: socket.socket, message: dict[str, Any], files: list[int] | 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Receive one message and its files. Raises `EOFError`."""
-    head, files, _, _ = socket.recv_fds(connection, 8, 4)
+    head, files, _, _ = socket.recv_fds(connection, 8, 8)
     while 0 < len(head) < 8 and (part := connection.recv(8 - len(head))):
         head += part
     if len(head) < 8:
@@ -641,9 +634,7 @@ class Zygote:
         self.preloaded: list[str] = []
         self.known: dict[str, int] = {}  # notebooks that were looked at, with their time of change
         self.served, self.used = 0, time.monotonic()
-        self.threads: list[tuple[Any, int]] = []
-        self.spare: tuple[int, socket.socket] | None = None  # supervisor and link of a kernel that waits to be asked for
-        self.spares = 0
+        self.template: tuple[int, socket.socket] | None = None  # the process that forks kernels ahead of need, and the link to it
         self.listener: socket.socket
         self.path, self.inode = "", 0
 
@@ -666,7 +657,7 @@ class Zygote:
             self.again()
         os.environ.__class__ = os._Environ
         self.loaded = sys.modules["_mltoolkit_freshness"].Loaded()
-        self._find_threads()
+        self._restore_threads()
 
     def again(self) -> NoReturn:
         """Become a new zygote, in the same process, so that it stays the parent of its kernels' supervisors."""
@@ -680,8 +671,10 @@ class Zygote:
         os.dup2(file, 0)
         os.execve(sys.executable, sys.orig_argv, variables)  # noqa: S606
 
-    def _find_threads(self) -> None:
-        """The BLAS libraries, whose threads were turned off here, and how many each is to have in a kernel."""
+    def _restore_threads(self) -> None:
+        """Give the BLAS libraries, whose threads were turned off here, as many as they are to have in a kernel.
+
+        OpenBLAS ends its threads before a fork, in the parent, too, and starts them again when they are needed."""
         with contextlib.suppress(ImportError):
             from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
@@ -689,7 +682,11 @@ class Zygote:
             given = next((int(text) for text in asked if text and text.isdigit() and int(text)), 0)
             for library in ThreadpoolController().lib_controllers:
                 if library.internal_api == "openblas":
-                    self.threads.append((library, given or len(os.sched_getaffinity(0))))
+                    library.set_num_threads(given or len(os.sched_getaffinity(0)))
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            os.waitpid(pid, 0)
 
     def publish(self) -> None:
         """Say which variables matter, and listen where a client with the same values of them looks."""
@@ -711,7 +708,7 @@ class Zygote:
     def state(self) -> None:
         """Write what `kernels list` shows."""
         shown = {"pid": os.getpid(), "executable": sys.executable, "root": self.config["root"], "preloaded": self.preloaded,
-                 "excluded": self.excluded, "served": self.served, "socket": self.path}  # fmt: skip
+                 "excluded": self.excluded, "served": self.served, "template": self.template[0] if self.template else 0, "socket": self.path}  # fmt: skip
         with contextlib.suppress(OSError):
             _write(self.path.removesuffix(".sock") + ".json", shown)
 
@@ -722,7 +719,8 @@ class Zygote:
         gc.collect()
         gc.disable()
         gc.freeze()
-        self._have_spare()
+        self._have_template()
+        self.state()
         while self._goes_on():
             gc.collect()  # quick: the modules are frozen, this is what the last request left
             self.listener.settimeout(_OFTEN)
@@ -741,13 +739,22 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if len(children()) > (self.spare is not None):
+        if self.kernels():
             self.used = time.monotonic()
         try:
             mine = os.stat(self.path).st_ino == self.inode
         except OSError:
             mine = False
         return mine and time.monotonic() - self.used < self.config["idle"] and not self.outdated(_OFTEN)
+
+    def kernels(self) -> int:
+        """How many kernels are alive, without the one ahead of need."""
+        waiting = 0
+        forked = len(children())
+        if self.template:
+            waiting = 1 + bool(children(self.template[0]))
+            forked += len(children(self.template[0]))
+        return forked - waiting
 
     def outdated(self, within: float) -> str:
         """Say what was changed since it was preloaded, or nothing."""
@@ -770,16 +777,16 @@ class Zygote:
             if refusal:
                 send(connection, {"refused": refusal, "outdated": bool(outdated)})
                 return
-            if not self._give_spare(connection, request, files):
-                self._fork(lambda: supervise(connection, request, files, self.threads))
+            if request.get("spare") is None:
+                self._fork(lambda: supervise(connection, request, files))
+            elif not self._give_spare(connection, request, files):
+                send(connection, {"refused": "kernels cannot be forked ahead of need here"})
+                return
         finally:
             for file in files:
                 os.close(file)
         connection.close()
         self.served += 1
-        if request.get("spare") is not None:
-            self.config["spare"] = request["spare"]
-        self._have_spare()
         self.state()
         self._learn(request.get("notebook") or "")
 
@@ -789,8 +796,8 @@ class Zygote:
             try:
                 self.listener.close()
                 self.loaded.close()
-                if self.spare:
-                    self.spare[1].close()
+                if self.template:
+                    self.template[1].close()
                 run()
             except BaseException:  # noqa: BLE001 (its traceback goes to the log)
                 import traceback
@@ -800,33 +807,40 @@ class Zygote:
                 os._exit(1)
         return pid
 
-    def _have_spare(self) -> None:
-        """Fork a kernel ahead of need, for those who take one that chose its own sockets."""
-        if self.spare is None and self.config["spare"] is not None:
+    def _have_template(self) -> None:
+        """Fork the process that forks kernels ahead of need, for those who take one that talks over a socket of theirs."""
+        if self.template is None and self.config["spare"] is not None:
             link, other = socket.socketpair()
-            self.spares += 1
-            folder = os.path.join(self.config["folder"], f"s{os.getpid()}-{self.spares}")
+            link.settimeout(10.0)
             config = {"variables": {**self.config["variables"], **self.made}, "spare": self.config["spare"]}
 
             def run() -> None:
                 link.close()
-                supervise_spare(other, folder, config, self.threads)
+                serve_template(other, config)
 
-            self.spare = self._fork(run), link
+            self.template = self._fork(run), link
             other.close()
 
     def _give_spare(self, connection: socket.socket, request: dict[str, Any], files: list[int]) -> bool:
-        """Hand a request to the spare, if it is one for this request; tell whether that was done."""
-        if self.spare is None or request.get("spare") is None or request["spare"] != self.config["spare"]:
-            return False
-        link = self.spare[1]
-        self.spare = None
-        with link, contextlib.suppress(OSError, EOFError, ValueError):
-            link.settimeout(10.0)
-            receive(link)  # it is ready
-            send(link, request, [connection.fileno(), *files])
-            return True
+        """Let the template serve a request; tell whether that was done."""
+        if request["spare"] != self.config["spare"]:
+            self.config["spare"] = request["spare"]
+            self._drop_template()
+        for _ in range(2):  # it may have ended
+            self._have_template()
+            if self.template is not None:
+                try:
+                    send(self.template[1], request, [connection.fileno(), *files])
+                except OSError:
+                    self._drop_template()
+                else:
+                    return True
         return False
+
+    def _drop_template(self) -> None:
+        if self.template is not None:
+            self.template[1].close()
+            self.template = None
 
     def _learn(self, notebook: str) -> None:
         """Preload what a notebook imports, from now on."""
@@ -894,7 +908,7 @@ def main() -> None:
     if not config.get("again") and (_is_there(config) or os.fork()):
         os._exit(0)  # whoever started it does not wait for its end
     config["again"] = True
-    for name in ("supervisor", "freshness"):
+    for name in ("supervisor", "freshness", "template"):
         sys.modules[f"_mltoolkit_{name}"] = _sibling(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir("/")

@@ -284,7 +284,7 @@ def test_many_starts_leave_nothing(place: Place, tmp_path: Path) -> None:
     def settled() -> bool:
         (zygote,) = {state.pid for state in kernels.zygotes()} & parents
         children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-        return len(children) == 1 and kernels._children(int(children[0])) == 1
+        return len(children) == 1 and len(kernels._children(int(children[0]))) == 1
 
     for _ in range(3):
         session()

@@ -200,7 +200,7 @@ def test_long_temporary_folder(bare_workspace: Path, tiny: str, stop: Stop, tmp_
     folder.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))  # too long for the address of a local socket
     with session(tiny, stop) as running:
-        assert running.manager.transport == "tcp"
+        assert running.link.manager.transport == "tcp"
         assert ask(running, "print(1)") == (Event.done, "1\n")
 
 
@@ -210,7 +210,7 @@ def test_process_with_many_open_files(bare_workspace: Path, tiny: str, stop: Sto
     many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1200)]
     try:
         with session(tiny, stop) as running:
-            assert running._pidfd > 1024
+            assert running.link._pidfd > 1024
             assert ask(running, "print(1)") == (Event.done, "1\n")
     finally:
         for each in many:
@@ -222,7 +222,8 @@ def test_process_with_many_open_files(bare_workspace: Path, tiny: str, stop: Sto
 def test_without_what_only_linux_has(bare_workspace: Path, tiny: str, stop: Stop, monkeypatch: pytest.MonkeyPatch, supervised: bool) -> None:
     monkeypatch.delattr(os, "pidfd_open")
     running = session(tiny, stop)
-    running._supervised = supervised
+    if not supervised:
+        monkeypatch.delattr(os, "fork")
     with running:
         assert ask(running, "print(1)") == (Event.done, "1\n")
         assert ask(running, "import os; os._exit(3)")[0] is Event.died

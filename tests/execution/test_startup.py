@@ -13,7 +13,7 @@ import pytest
 from conftest import notebook_of
 
 from mltoolkit.execution.engine import Order, execute
-from mltoolkit.execution.session import kernel_specs
+from mltoolkit.execution.links import kernel_specs
 from mltoolkit.notebook.document import _postpone
 
 
@@ -38,7 +38,7 @@ def test_looking_for_kernels_finds_what_jupyter_finds_and_imports_no_ipython(tmp
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     assert kernel_specs().find_kernel_specs() == KernelSpecManager().find_kernel_specs()
     assert kernel_specs().get_kernel_spec("mine").display_name == "Mine"
-    found = "from mltoolkit.execution.session import kernel_specs; kernel_specs().get_kernel_spec('python3')"
+    found = "from mltoolkit.execution.links import kernel_specs; kernel_specs().get_kernel_spec('python3')"
     assert python(f"import json, sys; {found}; print(json.dumps('IPython' in sys.modules))") is False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -143,16 +144,22 @@ def test_a_changed_file_makes_a_new_one(place: Place) -> None:
 
 
 def test_a_spare_is_taken_and_another_comes(place: Place) -> None:
-    spares = set()
-    for _ in range(3):
-        ran = place.execute("print(get_ipython().kernel.parent.connection_file)")
-        spares.add(Path(ran.text.strip()).parent)
-        assert ran.outcome.warm
-    assert len(spares) == 3
+    place.execute("1")
     (state,) = kernels.zygotes()
-    assert sum(path.parent == kernels.runtime_folder() for path in spares) >= 2  # the first was forked for the request
-    wait_for(lambda: len([path for path in kernels.runtime_folder().iterdir() if path.is_dir()]) == 1, "one spare, and none of the others' folders")
-    assert state.served >= 3
+    for _ in range(3):
+        spare = wait_for(lambda: waiting(state.pid), "a spare")
+        ran = place.execute("import os; print(os.getpid())")
+        assert (ran.text, ran.outcome.warm) == (f"{spare}\n", True)
+    assert wait_for(lambda: waiting(state.pid), "another spare") != spare
+    assert [(each.served, each.kernels) for each in kernels.zygotes()] == [(4, 0)]
+
+
+def waiting(zygote: int) -> int:
+    """The kernel that waits to be asked for: below the zygote there is the template, below it the supervisor."""
+    below = [zygote]
+    for _ in range(3):
+        below = [child for pid in below for child in zygote_children(pid)]
+    return below[0] if len(below) == 1 else 0
 
 
 def test_files_that_ipython_executes_at_the_start(place: Place, tmp_path: Path) -> None:
@@ -179,12 +186,22 @@ def test_configuration_of_ipython(place: Place, tmp_path: Path) -> None:
 
 def test_spares_end_with_the_zygote(place: Place) -> None:
     place.execute("1")
-    wait_for(lambda: [path for path in kernels.runtime_folder().iterdir() if path.is_dir()], "a spare")
     (state,) = kernels.zygotes()
-    children = zygote_children(state.pid)
+    spare = wait_for(lambda: waiting(state.pid), "a spare")
+    (template,) = zygote_children(state.pid)
     kernels.stop_zygotes()
-    wait_for(lambda: all(gone(pid) for pid in children), "the spare to be gone")
-    wait_for(lambda: not [path for path in kernels.runtime_folder().iterdir() if path.is_dir()], "its folder to be gone")
+    wait_for(lambda: gone(template) and gone(spare), "the template and the spare to be gone")
+
+
+def test_a_template_that_is_killed_is_replaced(place: Place) -> None:
+    place.execute("1")
+    (state,) = kernels.zygotes()
+    wait_for(lambda: waiting(state.pid), "a spare")
+    (template,) = zygote_children(state.pid)
+    os.kill(template, signal.SIGKILL)
+    wait_for(lambda: gone(template), "the template to be gone")
+    assert place.execute("1").outcome.warm
+    wait_for(lambda: waiting(state.pid), "another spare")
 
 
 def zygote_children(pid: int) -> list[int]:

@@ -134,7 +134,7 @@ case(
 )
 case(
     "threads",
-    "import threading, os\n[(t.name, t.daemon, type(t)) for t in threading.enumerate()], threading.current_thread() is threading.main_thread()",
+    "import threading, os\n[(t.name, t.daemon, type(t)) for t in threading.enumerate() if not type(t).__module__.startswith('ipykernel')], threading.current_thread() is threading.main_thread()",
     "threading.main_thread().native_id == os.getpid(), threading.get_native_id() == os.getpid(), threading.excepthook, threading.stack_size()",
     "threads = [threading.Thread(target=lambda: print(threading.current_thread().name[-10:])) for _ in range(2)]\nfor t in threads: t.start(); t.join()",
     "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(2) as pool: print(list(pool.map(lambda n: (n, threading.current_thread().name[:18]), range(3))))",

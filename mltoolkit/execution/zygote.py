@@ -282,7 +282,7 @@ class Starting:
 def to_the_end(run: Any) -> NoReturn:
     """Run what a kernel does, and end as an interpreter does."""
     code: Any = 1
-    known = list(sys.modules.values())
+    last = next(reversed(sys.modules))  # to list them all would copy a page of memory for each
     try:
         run()
         code = 0
@@ -292,7 +292,7 @@ def to_the_end(run: Any) -> NoReturn:
         import traceback
 
         traceback.print_exc(file=sys.__stderr__)
-    _finish(code, known)
+    _finish(code, last)
 
 
 def become_kernel(request: dict[str, Any], files: list[int]) -> None:
@@ -333,7 +333,7 @@ def run(app: Any) -> None:
         app.control_thread.join(5.0)  # it ends itself: the request to shut down stops its loop first
 
 
-def _finish(code: int, known: list[Any]) -> NoReturn:
+def _finish(code: int, last: str) -> NoReturn:
     """End as an interpreter does, without taking apart the modules of the zygote, only those of the notebook's author."""
     import atexit
     import gc
@@ -344,10 +344,13 @@ def _finish(code: int, known: list[Any]) -> NoReturn:
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     with contextlib.suppress(BaseException):
-        before = {id(module) for module in known}
-        for module in [module for module in sys.modules.values() if id(module) not in before]:
+        import itertools
+
+        new = itertools.takewhile(lambda name: name != last, reversed(sys.modules))
+        for module in [sys.modules[name] for name in new]:
             path = getattr(module, "__file__", None) or ""
-            if path.endswith(".py") and not path.startswith((sys.prefix, sys.base_prefix)) and not third_party(module.__name__):
+            mine = vars(module) is globals()  # IPython has put it back
+            if path.endswith(".py") and not mine and not path.startswith((sys.prefix, sys.base_prefix)) and not third_party(module.__name__):
                 vars(module).clear()
         gc.collect()
     for stream in (sys.stdout, sys.stderr):

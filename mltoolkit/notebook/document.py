@@ -230,10 +230,12 @@ def _similar(path: Path) -> str:
         return f" (there is no folder {path.parent})"
     return f"; {nearest(path.name, siblings)}" if siblings else f" (no notebook in {path.parent.resolve().name}/)"
 
-# %% ../../nbs/01_notebook/00_document.ipynb #69322a03
+# %% ../../nbs/01_notebook/00_document.ipynb #76ff97eb
 def write_atomically(
     path: str | Path,  # the file; its folder must exist
     content: str | bytes | Iterator[str],  # text is written as UTF-8 (lone surrogates as JSON has them: \ud800)
+    *,
+    durable: bool = True,  # whether it is on the disk, power cut or not, when this returns; takes milliseconds
 ) -> None:
     """Replace the file at `path` in one step, or leave it as it was.
 
@@ -247,7 +249,8 @@ def write_atomically(
             for piece in [content] if isinstance(content, str | bytes) else content:
                 file.write(piece if isinstance(piece, bytes) else piece.encode("utf-8", "backslashreplace"))
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
             aside.chmod(target.stat().st_mode & 0o777)
         aside.replace(target)
@@ -283,7 +286,7 @@ def _check_place(target: Path) -> None:
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputRefused(f"the folder {target.parent} is read-only for this user", path=str(target))
 
-# %% ../../nbs/01_notebook/00_document.ipynb #3030cff3
+# %% ../../nbs/01_notebook/00_document.ipynb #119938a7
 def pieces(
     notebook: NotebookNode,  # format 4
 ) -> Iterator[str]:
@@ -315,9 +318,11 @@ def dumps(
 def write(
     notebook: NotebookNode,  # format 4
     path: str | Path,  # the file; its folder must exist
+    *,
+    durable: bool = True,  # as of `write_atomically`
 ) -> None:
     """Write the notebook to `path` in one step. Raises as `write_atomically` does."""
-    write_atomically(path, pieces(notebook))
+    write_atomically(path, pieces(notebook), durable=durable)
 
 # %% ../../nbs/01_notebook/00_document.ipynb #d0c67b9a
 def tags(

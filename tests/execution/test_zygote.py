@@ -151,7 +151,7 @@ def test_a_spare_is_taken_and_another_comes(place: Place) -> None:
         ran = place.execute("import os; print(os.getpid())")
         assert (ran.text, ran.outcome.warm) == (f"{spare}\n", True)
     assert wait_for(lambda: waiting(state.pid), "another spare") != spare
-    assert [(each.served, each.kernels) for each in kernels.zygotes()] == [(4, 0)]
+    wait_for(lambda: [(each.served, each.kernels) for each in kernels.zygotes()] == [(4, 0)], "four kernels to have been served, and to be gone")
 
 
 def waiting(zygote: int) -> int:

@@ -5,7 +5,8 @@ Modules:
 - `mltoolkit.execution.freshness`: Notice that what a process has loaded is no longer what a new one would load.
 - `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind.
 - `mltoolkit.execution.template`: Kernels whose shell was made before they were asked for, and which talk over one socket.
-- `mltoolkit.execution.zygote`: Fork kernels from a process that has a workspace's imports done."""
+- `mltoolkit.execution.zygote`: Fork kernels from a process that has a workspace's imports done.
+- `mltoolkit.start`: The command's beginning: `mltoolkit run` from a shell is done by a process that has the toolkit loaded, if there is one."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command = option(command)
     return command
 
-# %% ../nbs/09_cli.ipynb #040c60d5
+# %% ../nbs/09_cli.ipynb #a09aed16
 @main.command()
 @click.argument("notebook")
 @click.argument("output", required=False)
@@ -207,6 +207,10 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         _print_json(done.model_dump(mode="json"))
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
+    if done.kernel.warm:
+        from mltoolkit import start
+
+        start.prepare()
 
 # %% ../nbs/09_cli.ipynb #795bbb73
 def _parameters(told: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def inherited(
         found["status"] = [line for line in lines if line.startswith(("CapEff", "CapBnd", "NoNewPrivs", "Seccomp:"))]
     return found | {"env": {name: value for name, value in env.items() if name.startswith(_PREFIXES)}}
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #4516239b
+# %% ../../nbs/03_execution/00a_kernels.ipynb #dc8dedc0
 @dataclass(frozen=True)
 class Request:
     """A kernel that is wanted."""
@@ -87,11 +87,12 @@ class Request:
     notebook: str = ""  # what will be executed, so that its imports are there the next time
     report: str = ""  # file for what the kernel used, in the supervisor's form
     spare: tuple[str, ...] | None = None  # arguments of ipykernel, if one is wanted that was forked ahead of need; the last file is its wire
+    command: bool = False  # whether it is not a kernel but a command of the toolkit; the arguments are its whole line
 
     @property
     def key(self) -> str:
         """The name of the zygotes that may serve this request."""
-        what = [__version__, self.python, self.root, self.preload if self.preload is None else sorted(self.preload), inherited(self.env)]
+        what = [__version__, self.python, self.root, self.preload if self.preload is None else sorted(self.preload), inherited(self.env), *(["command"] if self.command else [])]
         return _digest(what)
 
 
@@ -174,7 +175,7 @@ class WarmProcess:
         self.connection.close()
         self.returncode = -signal.SIGKILL if self.returncode is None else self.returncode
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #9249f565
+# %% ../../nbs/03_execution/00a_kernels.ipynb #d4f947c8
 def _connect(request: Request, folder: Path) -> socket.socket | None:
     for path in zygote.paths(str(folder), request.key, request.env):
         connection = socket.socket(socket.AF_UNIX)
@@ -207,7 +208,7 @@ def fork_kernel(
         message = {
             "env": dict(request.env), "cwd": request.cwd, "arguments": request.arguments, "notebook": request.notebook,
             "report": request.report, "launcher": "ipykernel_launcher.py", "umask": mask, "affinity": sorted(os.sched_getaffinity(0)),
-            "spare": request.spare,
+            "spare": request.spare, "command": request.command,
         }  # fmt: skip
         try:
             zygote.send(connection, message, given)
@@ -232,7 +233,7 @@ def _outputs(nothing: int) -> list[int]:
             found.append(nothing)
     return found
 
-# %% ../../nbs/03_execution/00a_kernels.ipynb #8d63bb06
+# %% ../../nbs/03_execution/00a_kernels.ipynb #0ad059ad
 def start_zygote(
     request: Request,
     idle: float = 1800.0,  # seconds without a kernel after which it ends
@@ -243,7 +244,7 @@ def start_zygote(
         return False
     if not is_starting(request):
         config = {"folder": str(folder), "key": request.key, "root": request.root, "idle": idle, "learn": request.preload is None,
-                  "preload": None if request.preload is None else list(request.preload), "spare": request.spare}  # fmt: skip
+                  "preload": None if request.preload is None else list(request.preload), "spare": request.spare, "command": request.command}  # fmt: skip
         env = zygote.lasting(dict(request.env))
         with open(folder / f"{request.key}.log", "wb") as log:
             command = [*request.python, str(Path(zygote.__file__))]

@@ -75,7 +75,9 @@ class Reading(os._Environ):  # type: ignore[type-arg]
     read: ClassVar[set[str]] = set()
 
     def __getitem__(self, name: str) -> str:
-        if isinstance(name, str) and sys._getframe(1).f_code.co_name not in ("__iter__", "copy"):  # not while it is copied
+        caller = sys._getframe(1)
+        copied = caller.f_code.co_name in ("__iter__", "copy") or caller.f_globals is globals()
+        if isinstance(name, str) and not copied:
             self.read.add(name)
         value: str = super().__getitem__(name)
         return value
@@ -252,6 +254,13 @@ class Starting:
         """Take over the environment, the folder and the rest of what a new process gets from whoever starts it."""
         parent = str(os.getppid())
         variables = {**request["env"], "JPY_PARENT_PID": parent, "_MLTOOLKIT_SUPERVISOR": parent}
+        self.be_in(request, variables)
+        _fresh_backend(variables)
+        launcher = importlib.util.find_spec("ipykernel_launcher")
+        sys.argv = [(launcher and launcher.origin) or "ipykernel_launcher.py", *request["arguments"]]
+
+    def be_in(self, request: dict[str, Any], variables: dict[str, str]) -> None:
+        """Take over the environment and the folder of whoever asked, and nothing that is random."""
         os.environ.clear()
         os.environ.update(variables)
         time.tzset()
@@ -259,10 +268,7 @@ class Starting:
         os.sched_setaffinity(0, request["affinity"])
         os.chdir(request["cwd"])
         _fresh_random_state()
-        _fresh_backend(variables)
         _fresh_folder(request["cwd"])
-        launcher = importlib.util.find_spec("ipykernel_launcher")
-        sys.argv = [(launcher and launcher.origin) or "ipykernel_launcher.py", *request["arguments"]]
         tracking = sys.modules.get("mltoolkit.record.tracking")
         if tracking is not None:
             tracking.start_afresh()
@@ -304,6 +310,17 @@ def become_kernel(request: dict[str, Any], files: list[int]) -> None:
     starting = Starting()
     starting.take_over(request)
     run(starting.application(request["arguments"]))
+
+
+def become_command(request: dict[str, Any], files: list[int]) -> None:
+    """Be the command that was asked for, in place of the process that waits for it."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    _fresh_streams()
+    Starting().be_in(request, request["env"])
+    sys.argv = list(request["arguments"])
+    sys.modules["mltoolkit.cli"].main()
 
 
 def become_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> None:
@@ -438,8 +455,9 @@ def answer_late() -> None:
 class Supervision:
     """The parent of one kernel, from its fork to the end of all that it started."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, adopts: bool = True) -> None:
         self.supervisor = sys.modules["_mltoolkit_supervisor"]
+        self.adopts = adopts  # what the process leaves behind, to end it
         self.stopping, self.abandoned, self.kernel = False, False, 0
         self.status: int | None = None
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -447,7 +465,8 @@ class Supervision:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, lambda number, frame: self.supervisor._pass_on(self.kernel, number))
         os.setsid()
-        self.supervisor.prctl(self.supervisor.PR_SET_CHILD_SUBREAPER, 1)
+        if adopts:
+            self.supervisor.prctl(self.supervisor.PR_SET_CHILD_SUBREAPER, 1)
 
     def _stop(self, number: int, frame: object) -> None:
         if not self.stopping:
@@ -482,8 +501,12 @@ class Supervision:
     def conclude(self, connection: socket.socket | None, report: str) -> NoReturn:
         """End what is left, and say what became of the kernel."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        leftover, seen = self.supervisor.sweep(self.kernel)
-        self.status = seen if self.status is None else self.status
+        if self.adopts:
+            leftover, seen = self.supervisor.sweep(self.kernel)
+            self.status = seen if self.status is None else self.status
+        elif self.kernel and self.status is None:
+            os.kill(self.kernel, signal.SIGKILL)
+            self.status = os.waitpid(self.kernel, 0)[1]
         if report:
             self.supervisor.report(report, self.status, leftover)
             if self.abandoned:
@@ -496,9 +519,10 @@ class Supervision:
 
 def supervise(connection: socket.socket, request: dict[str, Any], files: list[int]) -> NoReturn:
     """Fork the kernel that was asked for, and see to its end. Runs in a fork of the zygote."""
-    supervision = Supervision()
+    become = become_command if request.get("command") else become_kernel
+    supervision = Supervision(adopts=become is become_kernel)
     with contextlib.suppress(InterruptedError, OSError):
-        supervision.fork(lambda: become_kernel(request, files), connection)
+        supervision.fork(lambda: become(request, files), connection)
         for file in files:
             os.close(file)
         supervision.answer(connection)
@@ -648,13 +672,18 @@ class Zygote:
             os.environ.__class__ = Reading
         if importlib.util.find_spec("threadpoolctl"):
             os.environ.update(OVERRIDES)
-        os.environ["MPLBACKEND"] = INLINE
+        if not self.config.get("command"):
+            os.environ["MPLBACKEND"] = INLINE
         wanted = self.config["preload"]
         if wanted is None:
             wanted = self.config["preload"] = discover(self.config["root"])
         EARLY[:] = Early("stdout"), Early("stderr")
         before = dict(os.environ)
-        self.preloaded, again = preload(wanted, self.excluded)
+        if self.config.get("command"):
+            self.preloaded, again = [name for name in wanted if importlib.import_module(name)], False
+            sys.modules["mltoolkit.execution.run"]._get_ready("python")
+        else:
+            self.preloaded, again = preload(wanted, self.excluded)
         self.made = {name: value for name, value in lasting(dict(os.environ)).items() if before.get(name) != value}
         if again:
             self.again()

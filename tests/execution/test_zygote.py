@@ -99,6 +99,7 @@ def test_kernels_with_another_value_of_a_variable_come_from_another_zygote(place
         values.append(ran.text.split())
         assert ran.outcome.warm
     assert values == [["unset", "None"], ["one", "None"], ["two", "x"], ["one", "y"]]
+    assert len(kernels.zygotes()) == 3  # what nobody reads makes no difference
 
 
 def test_finding_imports(tmp_path: Path) -> None:

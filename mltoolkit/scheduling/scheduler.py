@@ -73,7 +73,7 @@ class Definitions:
                 stamps[path] = (found.st_mtime_ns, found.st_size)
         return stamps
 
-# %% ../../nbs/05_scheduling/07_scheduler.ipynb #b10a629d
+# %% ../../nbs/05_scheduling/07_scheduler.ipynb #5b726eb5
 TURN = 0.2  # seconds from one look at what waits to the next
 HOUSE = 1.0  # seconds from one look at everything else to the next
 
@@ -96,7 +96,7 @@ def serve(
     post = Post(store, definitions, tell)
     worker = Worker(store, definitions, name=name, slots=slots, serves=schedules, tell=tell, ended=post)
     with _signals() as signals:
-        worker.start(lasting=lasting)
+        worker.start(lasting=lasting, leave=lambda: signals)
         post.start()
         tell(f"worker {worker.name} with {slots} slots on {store.shown}")
         if schedules:
@@ -286,7 +286,7 @@ def work_off(
         until=lambda other: not set(BUSY).intersection(states_of(other, keys).values()),
     )  # fmt: skip
 
-# %% ../../nbs/05_scheduling/07_scheduler.ipynb #d2c08c00
+# %% ../../nbs/05_scheduling/07_scheduler.ipynb #d8bc71a0
 def rescue(
     store: Store,
     name: str,  # of the worker
@@ -294,15 +294,16 @@ def rescue(
     certain: bool = False,  # it is dead although it seems alive
 ) -> int:
     """Put the running jobs of a dead worker back into the queue; return how many. Raises `Invalid` if it is alive, or unknown."""
-    from mltoolkit.scheduling import workflow
+    from mltoolkit.scheduling.engine import engine
+    from mltoolkit.scheduling.workflow import rescue as put_back
 
     found = [row for row in workers(store) if row["name"] == name]
     if not found:
         raise Invalid(f"no worker is called {name!r}; {nearest(name, [row['name'] for row in workers(store)])}")
     if any(row["alive"] for row in found) and not certain:
         raise Invalid(f"worker {name} on {found[0]['host']} is alive; stop it, or say --yes if you know that it is dead")
-    with workflow.engine(store):
-        return sum(workflow.rescue(store, row) for row in found)
+    with engine(store):
+        return sum(put_back(store, row) for row in found)
 
 # %% ../../nbs/05_scheduling/07_scheduler.ipynb #22772845
 def systemd_unit(

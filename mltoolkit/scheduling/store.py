@@ -261,19 +261,18 @@ def attempts_of(
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #bb123ee5
+# %% ../../nbs/05_scheduling/02_store.ipynb #1c8bc0aa
 def workers(
     store: Store,
 ) -> list[Row]:
     """Return the workers that have not ended in an orderly way, each with `alive`: True, False, or None if only its own machine knows."""
-    from mltoolkit.record.environment import host, process_start
+    from mltoolkit.record.environment import process_start, shares_processes
 
-    here = host()
     with store.read() as connection:
         rows = [dict(row) for row in connection.execute(sa.select(WORKERS).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.name)).mappings()]
     now = time.time()
     for row in rows:
-        if row["host"] == here:
+        if shares_processes(row["host"], row["pid_start"]):
             row["alive"] = row["pid_start"] == process_start(row["pid"])
         else:
             row["alive"] = True if now - row["beat"] < SILENCE else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -44,10 +45,11 @@ def program() -> list[str | Path]:
 class Place:
     """A workspace, the processes that serve it, and a look into its store."""
 
-    def __init__(self, root: Path, mark: Marked, write: Callable[..., Path], tiny: str) -> None:
-        self.root, self.mark, self._write, self.tiny = root, mark, write, tiny
+    def __init__(self, root: Path, mark: Marked, write: Callable[..., Path], tiny: str, store: str | None = None) -> None:
+        self.root, self.mark, self._write, self.tiny, self.store = root, mark, write, tiny, store
         self.hold = root / "hold"
-        (root / "settings.ini").write_text("[mltoolkit]\ngrace = 1\n")
+        mark.env["JUPYTER_PATH"] = os.environ["JUPYTER_PATH"]  # where the kernel is
+        (root / "settings.ini").write_text("[mltoolkit]\ngrace = 1\n" + (f"job_store = {store}\n" if store else ""))
 
     def notebook(self, name: str, *cells: str, **options: Any) -> None:
         self._write(name, *cells, kernel=self.tiny, **options)
@@ -74,6 +76,12 @@ class Place:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log-*.txt")))
 
     def rows(self, query: str = "SELECT key, state FROM mltoolkit_instances ORDER BY due") -> list[tuple[Any, ...]]:
+        if self.store:
+            import psycopg
+
+            with psycopg.connect(self.store) as server, contextlib.suppress(psycopg.errors.UndefinedTable):
+                return server.execute(query).fetchall()
+            return []
         path = self.root / ".mltoolkit" / "jobs.db"
         if not path.exists():
             return []

@@ -1303,6 +1303,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mltoolkit/record/environment.py'),
                                               'mltoolkit.record.environment.host': ( '02_record/environment.html#host',
                                                                                      'mltoolkit/record/environment.py'),
+                                              'mltoolkit.record.environment.is_gone': ( '02_record/environment.html#is_gone',
+                                                                                        'mltoolkit/record/environment.py'),
                                               'mltoolkit.record.environment.machine': ( '02_record/environment.html#machine',
                                                                                         'mltoolkit/record/environment.py'),
                                               'mltoolkit.record.environment.packages': ( '02_record/environment.html#packages',

@@ -20,7 +20,7 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['Git', 'git_state', 'without_credentials', 'packages', 'requirements', 'Environment', 'environment', 'user', 'host',
-           'machine', 'process_start', 'shares_processes']
+           'machine', 'process_start', 'shares_processes', 'is_gone']
 
 # %% ../../nbs/02_record/02_environment.ipynb #6a3e5b1b
 @dataclass
@@ -218,10 +218,23 @@ def process_start(
     except psutil.NoSuchProcess:
         return None
 
-# %% ../../nbs/02_record/02_environment.ipynb #b4ee8e3c
+# %% ../../nbs/02_record/02_environment.ipynb #9f7f3bbc
 def shares_processes(
     other: str,  # the host of a process
     pid_start: str | None,  # of the process
 ) -> bool:
     """Tell whether that process, if it is there, can be seen from here."""
     return other == host() and (pid_start or "").rpartition(":")[0] == machine()
+
+
+def is_gone(
+    other: str,  # the host of a process
+    pid: int,
+    pid_start: str | None,
+) -> bool:
+    """Tell whether a process of this host has ended; of one in another container of the same boot nobody can say that."""
+    boot, _, inside = (pid_start or "").rpartition(":")[0].partition(".")
+    here, _, mine = machine().partition(".")
+    if other != host() or (inside and boot == here and inside != mine):
+        return False
+    return process_start(pid) != pid_start

@@ -196,7 +196,7 @@ def _entered(worker: Worker, dead: set[str]) -> bool:
 
     return worker.store.write(change)
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #e0c20f89
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #89b77a06
 def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
     """Begin an attempt and see it through; None if there is nothing to be done."""
     if worker.stopping.is_set():
@@ -234,7 +234,7 @@ def _interrupted(worker: Worker, key: str, number: int, reason: str = "its worke
     if result and result["state"] != State.cancelled:
         return result
     with contextlib.suppress(EOFError, OSError, MltoolkitError):
-        worker.runners.call(f"repair {key}", attempts.repair, str(worker.store.root))
+        worker.runners.call(f"repair {key}", attempts.repair, str(worker.store.root), key, number)
     told = {key: value for key, value in (result or {}).items() if key in ("run_id", "wall_s", "cpu_s", "memory_bytes", "metrics", "facts")}
     return {**told, "number": number, "state": "lost", "reason": f"{reason}; again", "lost": True}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -94,9 +93,6 @@ def server() -> Iterator[Server]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"PostgreSQL is missing; {NEEDED}")
         pytest.skip(f"PostgreSQL is missing; {NEEDED}")
-    if os.getuid() == 0:
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(ACCOUNT)
     with tempfile.TemporaryDirectory(prefix="mlt-pg-", ignore_cleanup_errors=True) as folder:
         made = Server(Path(folder), binaries)
         made.start()

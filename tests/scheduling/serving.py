@@ -34,6 +34,14 @@ with open(root / "done.txt", "a") as file:
 """  # says when it begins, goes on once there is no file `hold`, and says that it is done
 
 
+ELSEWHERE = """
+from mltoolkit.record import environment
+environment.machine, environment.host = (lambda: "another.1"), (lambda: "another")
+from mltoolkit.cli import main
+main()
+"""
+
+
 def program() -> list[str | Path]:
     """The command; where the tests are measured, what it does in its own process counts as well."""
     if coverage.Coverage.current() is None:
@@ -71,6 +79,11 @@ class Place:
         """Start a `serve` or a `worker`; its log goes to a file."""
         with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
             return self.mark.start(*program(), *arguments, cwd=self.root, stdout=log, stderr=log)
+
+    def start_elsewhere(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same on another machine, as far as anybody can tell."""
+        with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
+            return self.mark.start(sys.executable, "-c", ELSEWHERE, *arguments, cwd=self.root, stdout=log, stderr=log)
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log-*.txt")))

@@ -37,9 +37,8 @@ with open(root / "done.txt", "a") as file:
 ELSEWHERE = """
 from mltoolkit.record import environment
 environment.machine, environment.host = (lambda: "another.1"), (lambda: "another")
-from mltoolkit.cli import main
-main()
-"""
+"""  # another machine, as far as anybody can tell
+MAIN = "\nfrom mltoolkit.cli import main\nmain()\n"
 
 
 def program() -> list[str | Path]:
@@ -75,15 +74,11 @@ class Place:
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr + done.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a `serve` or a `worker`; its log goes to a file."""
+    def start(self, *arguments: str, after: str | None = None) -> subprocess.Popen[str]:
+        """Start a `serve` or a `worker`, after a piece of Python if one is given; its log goes to a file."""
+        command = [sys.executable, "-c", after + MAIN] if after else program()
         with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
-            return self.mark.start(*program(), *arguments, cwd=self.root, stdout=log, stderr=log)
-
-    def start_elsewhere(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same on another machine, as far as anybody can tell."""
-        with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
-            return self.mark.start(sys.executable, "-c", ELSEWHERE, *arguments, cwd=self.root, stdout=log, stderr=log)
+            return self.mark.start(*command, *arguments, cwd=self.root, stdout=log, stderr=log)
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log-*.txt")))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from postgresql import Server, server
 from processes import Marked
-from serving import Place, kill
+from serving import ELSEWHERE, Place, kill
 
 __all__ = ["server"]  # a fixture
 
@@ -64,7 +64,7 @@ def test_a_dead_machine_s_work(place: Place) -> None:
     place.jobs("  slow:\n    notebook: slow.ipynb\n" + DAILY)
     place.hold.touch()
     place.ask("jobs", "backfill", "slow", "--from", "2013-01-01", "--to", "2013-01-04", "--workers", "4", "--detach")
-    far = place.start_elsewhere("worker", "--name", "far")
+    far = place.start("worker", "--name", "far", after=ELSEWHERE)
     place.begun(2)
     near = place.start("worker", "--name", "near", "--slots", "1")
     place.begun(3)
@@ -74,7 +74,7 @@ def test_a_dead_machine_s_work(place: Place) -> None:
     place.until(lambda: sorted(place.states()) == ["running", "running", "succeeded", "succeeded"], "what was queued to be done by the other")
 
     place.hold.touch()
-    far = place.start_elsewhere("worker", "--name", "far", "--slots", "2")
+    far = place.start("worker", "--name", "far", "--slots", "2", after=ELSEWHERE)
     place.begun(6)  # both that it was at, again
     kill(far.pid)
     far.wait()

@@ -29,7 +29,7 @@ except ImportError as error:
 # %% auto #0
 __all__ = ['VERSION', 'QUEUE', 'POLL', 'KEPT', 'launch', 'engine', 'Bell', 'Listener', 'is_over', 'forget_finished']
 
-# %% ../../nbs/05_scheduling/04b_engine.ipynb #9a8c8398
+# %% ../../nbs/05_scheduling/04b_engine.ipynb #640c83a8
 VERSION = "mltoolkit-1"
 QUEUE = "mltoolkit"
 POLL = 2.0  # seconds from one look at the queue to the next, while nobody says that there is something in it
@@ -48,12 +48,12 @@ def launch(
         address = store.url
     started = DBOS(
         config={
-            "name": "mltoolkit", "system_database_url": address, "application_version": VERSION, "executor_id": executor, "log_level": "WARNING",
-            "console_log_level": "WARNING", "notification_listener_polling_interval_sec": 2.0, "scheduler_polling_interval_sec": 3600.0,
+            "name": "mltoolkit", "system_database_url": address, "application_version": VERSION, "executor_id": executor, "log_level": "ERROR",
+            "console_log_level": "ERROR", "notification_listener_polling_interval_sec": 2.0, "scheduler_polling_interval_sec": 3600.0,
             "use_listen_notify": False,
         }
     )  # fmt: skip
-    logging.getLogger("dbos").setLevel(logging.WARNING)
+    logging.getLogger("dbos").setLevel(logging.ERROR)  # that a database is away is said by the scheduler, once
     DBOS.listen_queues([])
     DBOS.launch()
     return started

@@ -290,7 +290,7 @@ def _resolve(connection: sa.Connection, turn: Turn, now: float) -> None:
             _set(connection, [key], state=State.blocked, reason=f"{need} is {state}", ended=now)
             turn.ended.append(key)
 
-# %% ../../nbs/05_scheduling/03_instances.ipynb #a6525348
+# %% ../../nbs/05_scheduling/03_instances.ipynb #75fad5af
 @dataclass(frozen=True)
 class Begun:
     """An attempt that has begun."""
@@ -314,7 +314,9 @@ def begin(
         if row is None or row["dispatch"] != dispatch or row["state"] not in ACTIVE:
             return None
         if row["state"] == State.running:
-            return Begun(dict(row), row["attempt"], True)
+            latest = sa.select(ATTEMPTS.c.pid).where(ATTEMPTS.c.key == key, ATTEMPTS.c.number == row["attempt"])
+            unsure = row["worker"] == worker and connection.execute(latest).scalar() is None  # it wrote this, and the answer got lost
+            return Begun(dict(row), row["attempt"], not unsure)
         number, now = row["attempt"] + 1, time.time()
         _set(connection, [key], state=State.running, attempt=number, worker=worker, started=row["started"] or now, run_id=None, reason="")
         connection.execute(

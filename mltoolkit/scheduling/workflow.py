@@ -59,7 +59,7 @@ def workflow_id(
     """Return the engine's name of one start of an instance."""
     return f"{key}#{dispatch}"
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #66fd4dbb
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #8bc51cda
 class Worker:
     """Takes attempts from the queue and has them run."""
 
@@ -84,6 +84,7 @@ class Worker:
         self.wake = threading.Event()  # something may start
         self.bell = Bell()  # something is in the queue
         self.predecessors: set[str] = set()  # dead workers that had its name
+        self.loose: set[str] = set()  # workflows that are its own, but were not in hand at the last look
         self.at: set[str] = set()  # the workflows that it has in hand
         self.cancelling: dict[str, float] = {}  # workflows whose runners have been asked to end, and when
         self.room = threading.Semaphore(slots)  # the engine's own limit is one for all workers of the store
@@ -121,7 +122,7 @@ class Worker:
 
     def conclude(self, key: str, dispatch: int, result: dict[str, Any] | None) -> str | None:
         """Write down how an attempt ended, and let go on what waited for it."""
-        return _conclude(self, key, result)
+        return self.store.patiently(lambda: _conclude(self, key, result))
 
     def turn(self) -> None:
         """Hand to the engine whatever may start now."""
@@ -196,7 +197,7 @@ def _entered(worker: Worker, dead: set[str]) -> bool:
 
     return worker.store.write(change)
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #89b77a06
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #c6bccbbf
 def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
     """Begin an attempt and see it through; None if there is nothing to be done."""
     if worker.stopping.is_set():
@@ -210,7 +211,8 @@ def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
     job = worker.job(begun.row["job"])
     if job is None:
         return {"number": begun.number, "state": "invalid", "reason": f"there is no job {begun.row['job']} any more, or its jobs.yaml cannot be read"}
-    order = attempts.Order(str(worker.store.root), job, key, begun.row["logical"], begun.number, _upstream(worker, job, begun.row["logical"]), tags_of(begun.row))
+    upstream = worker.store.patiently(lambda: _upstream(worker, job, begun.row["logical"]))
+    order = attempts.Order(str(worker.store.root), job, key, begun.row["logical"], begun.number, upstream, tags_of(begun.row))
     folder = str(attempts.folder_of(worker.store.root, key, begun.number))
 
     def known(runner: Process) -> None:
@@ -227,8 +229,9 @@ def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
 
 def _interrupted(worker: Worker, key: str, number: int, reason: str = "its worker died") -> dict[str, Any]:
     """Clear up after an attempt whose runner or worker has died; adopt its result if it had one."""
-    row = next(each for each in attempts_of(worker.store, key) if each["number"] == number)
-    if row["pid"] and shares_processes(row["host"], row["pid_start"]):
+    row = next(each for each in worker.store.patiently(lambda: attempts_of(worker.store, key)) if each["number"] == number)
+    mine = row["worker"] == worker.id  # then it is the engine that lost hold of it, and its runner may be at something else
+    if row["pid"] and not mine and shares_processes(row["host"], row["pid_start"]):
         attempts.clear(row["pid"], row["pid_start"], attempts.folder_of(worker.store.root, key, number))
     result = attempts.result_of(worker.store.root, key, number)
     if result and result["state"] != State.cancelled:
@@ -273,7 +276,7 @@ def _upstream(worker: Worker, job: Job, logical: str) -> dict[str, dict[str, Any
             left[need] = {"run_id": done[-1]["run_id"], "metrics": done[-1]["metrics"] or {}, **(done[-1]["facts"] or {})}
     return left
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #04f1afe9
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #83002754
 def _turn(worker: Worker) -> None:
     """Hand to the engine whatever may start now."""
     may_start, is_queued = instances.pending(worker.store, time.time())
@@ -314,6 +317,7 @@ def _keep_house(worker: Worker) -> None:
         worker.runners.close(REST)
         _take_over(worker)
         _reconcile(worker.store)
+        _take_in_hand(worker)
     if now - worker.tidied >= TIDY:
         worker.tidied = now
         _tidy(worker.store)
@@ -363,7 +367,7 @@ def rescue(
     store.write(lambda connection: connection.execute(sa.update(WORKERS).where(WORKERS.c.id == worker["id"]).values(ended=time.time())))
     return len(again)
 
-# %% ../../nbs/05_scheduling/05_workflow.ipynb #ef474861
+# %% ../../nbs/05_scheduling/05_workflow.ipynb #222c0eee
 def _reconcile(store: Store) -> None:
     """Put into the queue what is marked as queued, but did not get there, and what the engine has given up."""
     with store.read() as connection:
@@ -378,6 +382,16 @@ def _reconcile(store: Store) -> None:
             _enqueue(key, dispatch)
         elif is_over(known.get(name)):
             _give_up(store, key, dispatch, state, str(known[name]))
+
+
+def _take_in_hand(worker: Worker) -> None:
+    """Put back what the engine has noted as this worker's, but nobody is at: the database went away in between."""
+    own = DBOS.list_workflows(status="PENDING", executor_id=worker.id, load_input=False, load_output=False)
+    loose = {each.workflow_id for each in own} - worker.at
+    for name in loose & worker.loose:  # seen twice: it is not just beginning or ending
+        DBOS.resume_workflow(name, queue_name=QUEUE)
+        worker.bell.ring()
+    worker.loose = loose - worker.loose
 
 
 def _give_up(store: Store, key: str, dispatch: int, state: str, status: str) -> None:

@@ -44,10 +44,11 @@ def test_two_workers_run_200_jobs_once_each_though_the_server_dies(place: Place,
     backlog(place, "2013-07-19", 4)
     assert place.states() == ["waiting"] * 200
     workers = [place.start("worker", "--name", name) for name in ("one", "two")]
-    place.until(lambda: finished(place) >= 50, "some jobs to be done", 240)
-    server.kill()
-    time.sleep(3)  # what runs ends meanwhile, and has nowhere to say so
-    server.start()
+    for number in (30, 60, 90):
+        place.until(lambda number=number: finished(place) >= number, f"{number} jobs to be done", 240)
+        server.kill()
+        time.sleep(1)  # what runs ends meanwhile, and has nowhere to say so
+        server.start()
     place.until(lambda: finished(place) == 200, "200 jobs to be done", 300)
     place.stop(*workers)
     done = Counter(place.lines("done.txt"))

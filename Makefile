@@ -17,7 +17,7 @@ help:  ## show the targets
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: .venv  ## run the flights project: prepare, train, evaluate
+demo: .venv  ## run the flights project: prepare, train, evaluate; then three dates of its schedule
 	$(BIN)/python projects/flights/demo.py
 
 test: .venv  ## run every test

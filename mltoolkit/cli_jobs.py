@@ -376,7 +376,7 @@ def jobs_cancel(name: str, as_json: bool) -> None:
     text = "its worker ends it" if state == "running" else "cancelled"
     _print_json({"key": key, "state": str(state)}) if as_json else click.echo(f"{key}: {text}")
 
-# %% ../nbs/09a_cli_jobs.ipynb #0aa5bf13
+# %% ../nbs/09a_cli_jobs.ipynb #347e4b98
 @jobs.command("approve")
 @click.argument("name", metavar="JOB[@DATE]", required=False)
 @click.option("--note", default="", help="Why; recorded on the run.")
@@ -397,6 +397,7 @@ def jobs_reject(name: str, note: str, as_json: bool) -> None:
 
 def _decide(name: str | None, approved: bool, note: str, as_json: bool) -> None:
     from mltoolkit.scheduling import approval
+    from mltoolkit.scheduling.store import workers
 
     store, found = _opened()
     if name is None:
@@ -410,6 +411,9 @@ def _decide(name: str | None, approved: bool, note: str, as_json: bool) -> None:
     decide = approval.approve if approved else approval.reject
     done = decide(store, approval.meant(store, found, name), note=note)
     _print_json(vars(done)) if as_json else click.echo(f"{done.key} {'approved' if done.approved else 'rejected'} by {done.who}; {done.state}")
+    if done.state == "waiting" and not any(row["alive"] for row in workers(store)):
+        job, _, date = done.key.rpartition("@")
+        click.echo(f"nobody is at work here: `mltoolkit jobs run {job} --date {date}` does this one, `mltoolkit worker` all that waits", err=True)
     if done.warning:
         click.echo(f"mltoolkit: warning: {_harmless(done.warning)}", err=True)
 

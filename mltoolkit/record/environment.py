@@ -21,7 +21,7 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['Git', 'git_state', 'without_credentials', 'packages', 'requirements', 'Environment', 'environment', 'user', 'host',
-           'process_start']
+           'machine', 'process_start', 'shares_processes', 'is_gone']
 
 # %% ../../nbs/02_record/02_environment.ipynb #6a3e5b1b
 @dataclass
@@ -202,14 +202,23 @@ def host() -> str:
     """Return this machine's name."""
     return socket.gethostname()
 
-# %% ../../nbs/02_record/02_environment.ipynb #2c51413a
+# %% ../../nbs/02_record/02_environment.ipynb #e4f395a4
+def machine() -> str:
+    """Return what all processes share that know each other by number; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+        return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+# %% ../../nbs/02_record/02_environment.ipynb #7a717ed1
 def process_start(
     pid: int,  # a process of this machine
 ) -> str | None:
     """Return when a process started, as the system counts it; None if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else f"{_boot()}:{fields[19].decode()}"
+        return None if fields[0] in (b"Z", b"X") else f"{machine()}:{fields[19].decode()}"
     except (FileNotFoundError, ProcessLookupError):
         if sys.platform == "linux":
             return None
@@ -220,9 +229,23 @@ def process_start(
     except psutil.NoSuchProcess:
         return None
 
+# %% ../../nbs/02_record/02_environment.ipynb #9f7f3bbc
+def shares_processes(
+    other: str,  # the host of a process
+    pid_start: str | None,  # of the process
+) -> bool:
+    """Tell whether that process, if it is there, can be seen from here."""
+    return other == host() and (pid_start or "").rpartition(":")[0] == machine()
 
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
-    except OSError:
-        return ""
+
+def is_gone(
+    other: str,  # the host of a process
+    pid: int,
+    pid_start: str | None,
+) -> bool:
+    """Tell whether a process of this host has ended; of one in another container of the same boot nobody can say that."""
+    boot, _, inside = (pid_start or "").rpartition(":")[0].partition(".")
+    here, _, mine = machine().partition(".")
+    if other != host() or (inside and boot == here and inside != mine):
+        return False
+    return process_start(pid) != pid_start

@@ -213,14 +213,17 @@ def _watch_memory(limit: int, over: threading.Event, said: list[str]) -> None:
                 max(sizes, key=lambda each: sizes[each]).kill()
             return
 
-# %% ../../nbs/05_scheduling/04_attempt.ipynb #da2ba020
+# %% ../../nbs/05_scheduling/04_attempt.ipynb #ea9a78e6
 def repair(
     root: str,  # the workspace
+    key: str,  # of an instance
+    number: int,  # of its attempt
 ) -> list[str]:
-    """Close the runs that a dead runner left open; called in a runner, as it takes the tracking store."""
+    """Close the runs that a dead runner left open, also one of another machine; called in a runner, as it takes the tracking store."""
     from mltoolkit.record.runs import repair as close_abandoned
 
-    return close_abandoned(start=root)
+    job, _, logical = key.rpartition("@")
+    return close_abandoned(start=root, abandoned={"mltoolkit.job": job, "mltoolkit.logical_date": logical, "mltoolkit.attempt": str(number)})
 
 
 def clear(

@@ -184,15 +184,17 @@ def advance(
     """Let what may start go to the queue."""
     return store.write(lambda connection: _advance(connection, jobs, time.time() if now is None else now, limit))
 
-# %% ../../nbs/05_scheduling/03_instances.ipynb #9b236257
+# %% ../../nbs/05_scheduling/03_instances.ipynb #d47586b2
 def pending(
     store: Store,
     now: float,
-) -> bool:
-    """Tell, without a lock, whether `advance` may have something to do."""
+) -> tuple[bool, bool]:
+    """Tell, without a lock, whether `advance` may have something to do, and whether something is queued."""
     ready = sa.or_(INSTANCES.c.state == State.needs, sa.and_(INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= now))
+    query = sa.select(sa.select(INSTANCES.c.key).where(ready).exists(), sa.select(INSTANCES.c.key).where(INSTANCES.c.state == State.queued).exists())
     with store.read() as connection:
-        return connection.execute(sa.select(INSTANCES.c.key).where(ready).limit(1)).first() is not None
+        may_start, is_queued = connection.execute(query).one()
+    return bool(may_start), bool(is_queued)
 
 
 def _advance(connection: sa.Connection, jobs: Jobs, now: float, limit: int) -> Turn:
@@ -288,7 +290,7 @@ def _resolve(connection: sa.Connection, turn: Turn, now: float) -> None:
             _set(connection, [key], state=State.blocked, reason=f"{need} is {state}", ended=now)
             turn.ended.append(key)
 
-# %% ../../nbs/05_scheduling/03_instances.ipynb #a6525348
+# %% ../../nbs/05_scheduling/03_instances.ipynb #75fad5af
 @dataclass(frozen=True)
 class Begun:
     """An attempt that has begun."""
@@ -312,7 +314,9 @@ def begin(
         if row is None or row["dispatch"] != dispatch or row["state"] not in ACTIVE:
             return None
         if row["state"] == State.running:
-            return Begun(dict(row), row["attempt"], True)
+            latest = sa.select(ATTEMPTS.c.pid).where(ATTEMPTS.c.key == key, ATTEMPTS.c.number == row["attempt"])
+            unsure = row["worker"] == worker and connection.execute(latest).scalar() is None  # it wrote this, and the answer got lost
+            return Begun(dict(row), row["attempt"], not unsure)
         number, now = row["attempt"] + 1, time.time()
         _set(connection, [key], state=State.running, attempt=number, worker=worker, started=row["started"] or now, run_id=None, reason="")
         connection.execute(

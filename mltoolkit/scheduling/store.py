@@ -131,7 +131,7 @@ WORKERS = sa.Table(
     sa.Column("started", sa.Float, nullable=False), sa.Column("beat", sa.Float, nullable=False), sa.Column("ended", sa.Float),
 )  # fmt: skip
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #6cef07f0
+# %% ../../nbs/05_scheduling/02_store.ipynb #34742b85
 @dataclass(frozen=True)
 class Store:
     """The job store of a workspace."""
@@ -159,17 +159,31 @@ class Store:
         """Make a change in one transaction, after every other one; try again while the database is out of reach.
 
         Raises `MltoolkitError` if it stays so."""
+
+        def changed() -> T:
+            with self.engine.begin() as connection:
+                if not self.is_sqlite:
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(7239150)"))
+                return change(connection)
+
+        return self.patiently(changed, patience)
+
+    def patiently(
+        self,
+        function: Callable[[], T],  # may be called again
+        patience: float = 600.0,  # seconds
+    ) -> T:
+        """Return what the function returns; call it again while the database is out of reach.
+
+        Raises `MltoolkitError` if it stays so."""
         deadline = time.monotonic() + patience
         pause = 0.05
         while True:
             try:
-                with self.engine.begin() as connection:
-                    if not self.is_sqlite:
-                        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7239150)"))
-                    return change(connection)
+                return function()
             except OperationalError as error:
                 if time.monotonic() > deadline:
-                    raise MltoolkitError(f"the job store {self.shown} cannot be written: {error.orig}; look after its disk or its server") from error
+                    raise MltoolkitError(f"the job store {self.shown} is out of reach: {error.orig}; look after its disk or its server") from error
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
             pause = min(2 * pause, 5.0)
 
@@ -261,19 +275,18 @@ def attempts_of(
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
-# %% ../../nbs/05_scheduling/02_store.ipynb #bb123ee5
+# %% ../../nbs/05_scheduling/02_store.ipynb #1c8bc0aa
 def workers(
     store: Store,
 ) -> list[Row]:
     """Return the workers that have not ended in an orderly way, each with `alive`: True, False, or None if only its own machine knows."""
-    from mltoolkit.record.environment import host, process_start
+    from mltoolkit.record.environment import process_start, shares_processes
 
-    here = host()
     with store.read() as connection:
         rows = [dict(row) for row in connection.execute(sa.select(WORKERS).where(WORKERS.c.ended.is_(None)).order_by(WORKERS.c.name)).mappings()]
     now = time.time()
     for row in rows:
-        if row["host"] == here:
+        if shares_processes(row["host"], row["pid_start"]):
             row["alive"] = row["pid_start"] == process_start(row["pid"])
         else:
             row["alive"] = True if now - row["beat"] < SILENCE else None

@@ -455,7 +455,7 @@ def test_the_name_of_a_program_does_not_confuse(tmp_path: Path) -> None:
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([str(program), "60"]) as child:
         try:
-            assert re.fullmatch(r"\w{8}:\d+", environment.process_start(child.pid) or "")
+            assert re.fullmatch(r"\w{8}\.\d+:\d+", environment.process_start(child.pid) or "")
         finally:
             child.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -33,6 +34,13 @@ with open(root / "done.txt", "a") as file:
 """  # says when it begins, goes on once there is no file `hold`, and says that it is done
 
 
+ELSEWHERE = """
+from mltoolkit.record import environment
+environment.machine, environment.host = (lambda: "another.1"), (lambda: "another")
+"""  # another machine, as far as anybody can tell
+MAIN = "\nfrom mltoolkit.cli import main\nmain()\n"
+
+
 def program() -> list[str | Path]:
     """The command; where the tests are measured, what it does in its own process counts as well."""
     if coverage.Coverage.current() is None:
@@ -44,10 +52,11 @@ def program() -> list[str | Path]:
 class Place:
     """A workspace, the processes that serve it, and a look into its store."""
 
-    def __init__(self, root: Path, mark: Marked, write: Callable[..., Path], tiny: str) -> None:
-        self.root, self.mark, self._write, self.tiny = root, mark, write, tiny
+    def __init__(self, root: Path, mark: Marked, write: Callable[..., Path], tiny: str, store: str | None = None) -> None:
+        self.root, self.mark, self._write, self.tiny, self.store = root, mark, write, tiny, store
         self.hold = root / "hold"
-        (root / "settings.ini").write_text("[mltoolkit]\ngrace = 1\n")
+        mark.env["JUPYTER_PATH"] = os.environ["JUPYTER_PATH"]  # where the kernel is
+        (root / "settings.ini").write_text("[mltoolkit]\ngrace = 1\n" + (f"job_store = {store}\n" if store else ""))
 
     def notebook(self, name: str, *cells: str, **options: Any) -> None:
         self._write(name, *cells, kernel=self.tiny, **options)
@@ -65,15 +74,22 @@ class Place:
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr + done.stdout
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a `serve` or a `worker`; its log goes to a file."""
+    def start(self, *arguments: str, after: str | None = None) -> subprocess.Popen[str]:
+        """Start a `serve` or a `worker`, after a piece of Python if one is given; its log goes to a file."""
+        command = [sys.executable, "-c", after + MAIN] if after else program()
         with (self.root / f"log-{len(list(self.root.glob('log-*')))}.txt").open("w") as log:
-            return self.mark.start(*program(), *arguments, cwd=self.root, stdout=log, stderr=log)
+            return self.mark.start(*command, *arguments, cwd=self.root, stdout=log, stderr=log)
 
     def logs(self) -> str:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log-*.txt")))
 
     def rows(self, query: str = "SELECT key, state FROM mltoolkit_instances ORDER BY due") -> list[tuple[Any, ...]]:
+        if self.store:
+            import psycopg
+
+            with psycopg.connect(self.store) as server, contextlib.suppress(psycopg.errors.UndefinedTable):
+                return server.execute(query).fetchall()
+            return []
         path = self.root / ".mltoolkit" / "jobs.db"
         if not path.exists():
             return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import time
@@ -17,9 +16,7 @@ from serving import Place, kill
 
 @pytest.fixture
 def place(workspace: Path, tiny: str, mark: Marked, write: Callable[..., Path]) -> Place:
-    made = Place(workspace, mark, write, tiny)
-    mark.env["JUPYTER_PATH"] = os.environ["JUPYTER_PATH"]
-    return made
+    return Place(workspace, mark, write, tiny)
 
 
 ONE = """

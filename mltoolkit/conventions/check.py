@@ -30,7 +30,7 @@ from .rules import Choice, Found, Rule, Workspace, codes, finding, rules
 from ..errors import Finding, Invalid, NotebookInvalid, SettingsError
 
 # %% auto #0
-__all__ = ['Spared', 'analyse', 'Report', 'check', 'fix', 'fix_difference']
+__all__ = ['Spared', 'analyse', 'Report', 'choice_of', 'filter_of', 'notebooks_of', 'check', 'fix', 'fix_difference']
 
 # %% ../../nbs/04_conventions/13_check.ipynb #1ed3a134
 _NOQA = re.compile(r"#\s*noqa(?::\s*([A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE)
@@ -242,7 +242,7 @@ def _files(folder: Path) -> Iterator[Path]:
         inside[:] = [name for name in inside if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(place, name, "pyvenv.cfg"))]
         yield from (Path(place, name) for name in names if name.endswith(".ipynb") or name == "jobs.yaml")
 
-# %% ../../nbs/04_conventions/13_check.ipynb #6eb9d936
+# %% ../../nbs/04_conventions/13_check.ipynb #e600c7d5
 @dataclass
 class Report:
     """What a check found."""
@@ -253,6 +253,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # what could not be done
     edits: dict[str, list[list[Any]]] = field(default_factory=dict)  # safe fixes, by path
     fixed: int = 0
+    looked: tuple[str, ...] = ()  # what was looked at, relative to the root
 
     @property
     def exit_code(self) -> int:
@@ -302,7 +303,32 @@ class _Filter:
             return found
         return None if self.severity[stated] == "off" else replace(found, severity=self.severity[stated])
 
-# %% ../../nbs/04_conventions/13_check.ipynb #bd76015c
+# %% ../../nbs/04_conventions/13_check.ipynb #1d69cbaa
+def choice_of(
+    root: Path,  # the workspace
+    options: Mapping[str, Any],  # `select` and `ignore`
+) -> Choice:
+    """Return which rules are asked for, by options and settings."""
+    select, ignore = codes(options.get("select") or ()), codes(options.get("ignore") or ())
+    return Choice(select or codes(settings.get("check_select", start=root)), ignore + codes(settings.get("check_ignore", start=root)))
+
+
+def filter_of(
+    root: Path,  # the workspace
+    choice: Choice,
+) -> _Filter:
+    """Return what decides whether a finding is shown, and how serious it is."""
+    per_file = {name: codes(left) for name, left in settings.get("check_per_file_ignores", start=root).items()}
+    return _Filter(choice, per_file, _severities(settings.get("check_severity", start=root)))
+
+
+def notebooks_of(
+    report: Report,
+) -> list[str]:
+    """Return the notebooks that were looked at, relative to the root."""
+    return [name for name in report.looked if name.endswith(".ipynb")]
+
+# %% ../../nbs/04_conventions/13_check.ipynb #b360e376
 def check(
     paths: Iterable[str | Path] = (),  # files and folders; none: the workspace
     *,
@@ -317,9 +343,8 @@ def check(
     root = settings.workspace(given[0] if given else None)
     if given and all(each.exists() for each in given) and not all(each.resolve().is_relative_to(root) for each in given):
         root = Path(os.path.commonpath([each.resolve() if each.is_dir() else each.resolve().parent for each in given]))
-    choice = Choice(codes(select) or codes(settings.get("check_select", start=root)), codes(ignore) + codes(settings.get("check_ignore", start=root)))
-    per_file = {name: codes(left) for name, left in settings.get("check_per_file_ignores", start=root).items()}
-    shown = _Filter(choice, per_file, _severities(settings.get("check_severity", start=root)))
+    choice = choice_of(root, {"select": select, "ignore": ignore})
+    shown = filter_of(root, choice)
     notebooks, jobs = _gather(given or [root], root, settings.get("check_exclude", start=root))
     about = {"variables": tuple(settings.get("variables", start=root))}
     kept = _cache(root, about, cache)
@@ -329,7 +354,7 @@ def check(
     needed = {job.notebook for name in jobs for job in written_jobs(root / name, root)} - set(notebooks) - {""}
     others = _results(root, {name: True for name in needed if (root / name).is_file()}, about, kept, workers)
     kept.save()
-    report = Report(root, [], len(notebooks) + len(jobs))
+    report = Report(root, [], len(notebooks) + len(jobs), looked=(*notebooks, *jobs))
     found = [*_of_notebooks(looked, report, shown), *_of_workspace(Workspace(root, {}, whole, jobs), looked, others)]
     if ruff and notebooks:
         found += _of_ruff(notebooks, root, choice, found, report)
@@ -406,7 +431,7 @@ def _of_ruff(notebooks: list[str], root: Path, choice: Choice, found: list[Findi
         if each.code != "F821" or (each.path, each.cell, each.line) not in told:
             yield each
 
-# %% ../../nbs/04_conventions/13_check.ipynb #b94073b5
+# %% ../../nbs/04_conventions/13_check.ipynb #bd6b2a47
 def fix(
     paths: Iterable[str | Path] = (),
     **options: Any,  # those of `check`
@@ -418,14 +443,10 @@ def fix(
         _write(first.root / path, fixes.apply((first.root / path).read_bytes(), edits))
     ruffs = [each for each in dict.fromkeys(found.path for found in first.findings if found.code not in rules()) if each.endswith(".ipynb")]
     if options.get("ruff", True):
-        mend(ruffs, first.root, _choice(first.root, options))
+        mend(ruffs, first.root, choice_of(first.root, options))
     left = check(given, **options)
     left.fixed = max(0, len(first.findings) - len(left.findings))
     return left
-
-
-def _choice(root: Path, options: Mapping[str, Any]) -> Choice:
-    return Choice(codes(options.get("select") or ()) or codes(settings.get("check_select", start=root)), codes(options.get("ignore") or ()) + codes(settings.get("check_ignore", start=root)))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -446,5 +467,5 @@ def fix_difference(
         parts.append(fixes.difference(path, before, fixes.apply(before, edits)))
     ruffs = [each for each in dict.fromkeys(found.path for found in report.findings if found.code not in rules()) if each.endswith(".ipynb")]
     if options.get("ruff", True):
-        parts.append(mend(ruffs, report.root, _choice(report.root, options), diff=True).rstrip("\n"))
+        parts.append(mend(ruffs, report.root, choice_of(report.root, options), diff=True).rstrip("\n"))
     return "\n".join(part for part in parts if part)

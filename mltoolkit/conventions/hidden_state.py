@@ -152,7 +152,7 @@ def second_time(notebook: Notebook) -> Iterator[Found]:
         if why.startswith("same:"):
             yield Found(f"{name!r} is used here and defined only further down in this cell", cell.index, line)
 
-# %% ../../nbs/04_conventions/03_hidden_state.ipynb #83442dc7
+# %% ../../nbs/04_conventions/03_hidden_state.ipynb #4a491a92
 @rule(
     "MLT106", "output-without-code",
     why="What is shown has no origin, and nobody can make it again.",
@@ -169,7 +169,7 @@ def output_without_code(notebook: Notebook) -> Iterator[Found]:
 
 _QUOTED = re.compile(r"(?m)^(?:-+>\s*)(\d+) (.*)$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-_OWN_FRAME = re.compile(r"(?:<ipython-input-[^>]*>|Input In \[?.*|Cell In\s?\[?\d+\]?,? line \d+)")
+_OWN_FRAME = re.compile(r"(?:<ipython-input-(\d+)-|Input In \[(\d+)\]|Cell In\s?\[(\d+)\])")
 
 
 def _quotes(cell: Cell) -> Iterator[str]:
@@ -178,7 +178,8 @@ def _quotes(cell: Cell) -> Iterator[str]:
         frames = output.get("traceback") if output.get("output_type") == "error" else None
         for frame in frames if isinstance(frames, list) else ():
             text = _ESCAPES.sub("", frame) if isinstance(frame, str) else ""
-            if _OWN_FRAME.search(text.partition("\n")[0]):
+            number = _OWN_FRAME.search(text.partition("\n")[0])
+            if number and str(cell.count) in number.groups():
                 yield from (each[2].strip() for each in _QUOTED.finditer(text))
 
 

@@ -20,7 +20,7 @@ from ..errors import MltoolkitError
 # %% auto #0
 __all__ = ['Magic', 'python_of', 'parse', 'parses', 'Cell', 'Called', 'Notebook', 'read']
 
-# %% ../../nbs/04_conventions/01_model.ipynb #7283a928
+# %% ../../nbs/04_conventions/01_model.ipynb #f749c3b6
 class Magic(NamedTuple):
     """A line, or a whole cell, that is not Python."""
 
@@ -33,9 +33,11 @@ class Magic(NamedTuple):
 _LINE = re.compile(r"^(\s*)((?:[A-Za-z_][\w.\[\]'\", ]*=\s*)?)(%{1,2}|!{1,2}|\?{1,2})\s*(\S.*)$")
 _HELP = re.compile(r"^(\s*)(%{0,2}[A-Za-z_][\w.]*(?:\(\))?)\?{1,2}\s*;?$")
 _TIMES = frozenset({"time", "timeit", "prun", "memit", "mprun", "lprun", "capture", "debug", "wandb", "memray_flamegraph", "scalene", "snakeviz", "pyinstrument"})
+_AUTOMATIC = frozenset({"pip", "conda", "mamba", "uv", "cd", "ls", "ll", "pwd", "cat", "mkdir", "rm", "cp", "mv", "man", "matplotlib", "load_ext", "env", "run", "time", "timeit", "who", "whos", "history", "pylab", "config"})
+_PROMPT = re.compile(r"^\s*(?:>>>|\.\.\.|In \[\d+\]:)(?: |$)")
 _INLINE = frozenset({"time", "timeit", "prun", "memit"})
 
-# %% ../../nbs/04_conventions/01_model.ipynb #b82369c8
+# %% ../../nbs/04_conventions/01_model.ipynb #48c04706
 def _line_magic(line: str, number: int) -> tuple[str, Magic] | None:
     """What is left of a line for Python, and the magic; None if it is an ordinary line."""
     if asked := _HELP.match(line):
@@ -66,6 +68,10 @@ def python_of(
         lines[first] = ""
     if parses("\n".join(lines)):
         return "\n".join(lines), magics
+    lines = [_PROMPT.sub("", line) for line in lines] if _PROMPT.match(next(filter(None, map(str.strip, lines)), "")) else lines
+    filled = [at for at, line in enumerate(lines) if line.strip()]
+    if len(filled) == 1 and lines[filled[0]].split()[0] in _AUTOMATIC:
+        lines[filled[0]] = f"%{lines[filled[0]].strip()}"  # what IPython does for a single line
     at = 0
     while at < len(lines):
         found = _line_magic(lines[at], at + 1)
@@ -106,7 +112,7 @@ def parses(source: str) -> bool:
         return False
     return True
 
-# %% ../../nbs/04_conventions/01_model.ipynb #7b2bd082
+# %% ../../nbs/04_conventions/01_model.ipynb #c514c73c
 @dataclass(slots=True, eq=False)
 class Cell:
     """One cell."""
@@ -122,29 +128,23 @@ class Cell:
     fault: SyntaxError | None = None
     magics: list[Magic] = field(default_factory=list)
     scan: Scan = field(default_factory=Scan)
+    directives: frozenset[str] = frozenset()  # what nbdev is told: `export`, `hide`, `eval: false`
+    exported: bool = field(init=False)  # whether it becomes part of a module
+    idle: bool = field(init=False)  # whether it is not executed, or expected to fail
+
+    def __post_init__(self) -> None:
+        if "#|" in self.source or "# |" in self.source:
+            self.directives = frozenset(" ".join(each.split()) for each in _DIRECTIVE.findall(self.source))
+        self.exported = any(each.split()[0] in ("export", "exporti", "exports") for each in self.directives)
+        self.idle = bool(self.tags & {"raises-exception", "skip-execution"}) or "eval: false" in self.directives
 
     @property
     def lines(self) -> list[str]:
         """The lines of its source."""
         return self.source.split("\n")
 
-    @property
-    def directives(self) -> set[str]:
-        """What nbdev is told about it: `export`, `hide`, `eval: false`."""
-        return {" ".join(each.split()) for each in _DIRECTIVE.findall(self.source)}
 
-    @property
-    def exported(self) -> bool:
-        """Whether it becomes part of a module."""
-        return any(each.split()[0] in ("export", "exporti", "exports") for each in self.directives)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is not executed, or expected to fail."""
-        return bool(self.tags & {"raises-exception", "skip-execution"}) or "eval: false" in self.directives
-
-
-_DIRECTIVE = re.compile(r"(?m)^\s*#\|\s*(.+?)\s*$")
+_DIRECTIVE = re.compile(r"(?m)^\s*#\s*\|\s*(\S.*?)\s*$")
 
 # %% ../../nbs/04_conventions/01_model.ipynb #5eb3a043
 def _joined(value: Any) -> str:
@@ -179,7 +179,7 @@ def _cell(index: int, raw: dict[str, Any], python: bool) -> Cell:
                 cell.tree, cell.fault = None, SyntaxError(f"it is nested too deeply ({error})")
     return cell
 
-# %% ../../nbs/04_conventions/01_model.ipynb #2533990d
+# %% ../../nbs/04_conventions/01_model.ipynb #5850ac63
 class Called(NamedTuple):
     """A call, by its full name."""
 
@@ -198,6 +198,7 @@ class Notebook:
     job: bool = False  # whether a jobs.yaml names it
     settings: Mapping[str, Any] = field(default_factory=dict)  # those that rules look at
     note: str = ""  # what had to be done to read it
+    size: int = 0  # of the file, in bytes
 
     @cached_property
     def language(self) -> str:
@@ -268,7 +269,7 @@ def _imported(cells: list[Cell]) -> Iterator[tuple[str, str]]:
             for each in node.names:
                 yield each.asname or each.name, f"{'.' * node.level}{node.module or ''}.{each.name}"
 
-# %% ../../nbs/04_conventions/01_model.ipynb #91970734
+# %% ../../nbs/04_conventions/01_model.ipynb #566dad2d
 def read(
     content: bytes,  # of a file that ends in .ipynb
     path: str = "notebook",  # how it is called
@@ -282,7 +283,7 @@ def read(
     if raw is None:
         raw, note = _converted(content, path)
     metadata = raw.get("metadata")
-    notebook = Notebook([], metadata if isinstance(metadata, dict) else {}, path, job, dict(settings or {}), note)
+    notebook = Notebook([], metadata if isinstance(metadata, dict) else {}, path, job, dict(settings or {}), note, len(content))
     python = notebook.language == "python"
     notebook.cells = [_cell(index, cell, python) for index, cell in enumerate(raw["cells"])]
     return notebook

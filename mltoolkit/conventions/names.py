@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 # %% auto #0
 __all__ = ['KEPT', 'Event', 'Scan', 'scan']
 
-# %% ../../nbs/04_conventions/00_names.ipynb #4104659c
+# %% ../../nbs/04_conventions/00_names.ipynb #4406bba5
 class Event(NamedTuple):
     """Something a cell does with a name."""
 
@@ -33,7 +33,7 @@ class Scan:
 
 
 KEPT = frozenset(
-    {ast.Call, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Constant, ast.Subscript, ast.For, ast.comprehension, ast.BinOp, ast.Expr}
+    {ast.Call, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Constant, ast.Subscript, ast.For, ast.comprehension, ast.BinOp, ast.Expr, ast.Assign, ast.AnnAssign, ast.JoinedStr, ast.Compare}
 )
 
 # %% ../../nbs/04_conventions/00_names.ipynb #3b593f13
@@ -212,7 +212,7 @@ def _outer(walker: _Walker, node: Any) -> None:
         walker.scopes[-1].outer.update(node.names if isinstance(node, ast.Global) else ())
         walker.scopes[-1].bound.update(node.names if isinstance(node, ast.Nonlocal) else ())
 
-# %% ../../nbs/04_conventions/00_names.ipynb #cb88a880
+# %% ../../nbs/04_conventions/00_names.ipynb #47c12754
 _CATCH = frozenset({"NameError", "UnboundLocalError", "Exception", "BaseException"})
 
 
@@ -236,11 +236,12 @@ def _handler(walker: _Walker, node: Any) -> None:
     walker.visit_all(node.body)
 
 
-_SPACES = frozenset({"globals", "locals", "dir", "vars"})
+_SPACES = frozenset({"globals", "locals", "dir", "vars", "version_info", "PY2", "PY3"})
 
 
 def _if(walker: _Walker, node: Any) -> None:
-    asks = any(isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id in _SPACES for each in ast.walk(node.test))
+    names = {each.id if isinstance(each, ast.Name) else each.attr for each in ast.walk(node.test) if isinstance(each, ast.Name | ast.Attribute)}
+    asks = bool(names & _SPACES)
     walker.guards += asks
     walker.visit_all([node.test, *node.body, *node.orelse])
     walker.guards -= asks

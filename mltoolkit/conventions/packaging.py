@@ -20,7 +20,7 @@ from .rules import Found, Rule, Workspace, live, rule
 __all__ = ['SCREEN', 'RULES', 'facts', 'out_of_step', 'repeated_code', 'longer_than_a_screen', 'later_import', 'untaught_export',
            'import_side_effect']
 
-# %% ../../nbs/04_conventions/06_packaging.ipynb #9c4e6bd0
+# %% ../../nbs/04_conventions/06_packaging.ipynb #b0bcc2f4
 SCREEN = 50  # lines
 _SHORTEST = 6  # lines of a function that is worth a place of its own
 
@@ -35,8 +35,18 @@ def facts(
         "functions": list(_functions(notebook)),
         "exports": [[cell.index, cell.id, _digest(_plain_lines(cell.source))] for cell in exported if "export" in cell.directives],
         "imports": [[name, cell.index, line] for cell in exported for name, line in _imports(cell)],
+        "words": sorted(_words(notebook)) if notebook.module else [],
         "public": [[name, cell.index, line, _taught(notebook, cell, name)] for cell in exported for name, line in _public(cell)],
     }
+
+
+def _words(notebook: Notebook) -> set[str]:
+    """All words in its code, but for the names that exported cells define where they define them."""
+    texts = (_DEFINES.sub("", cell.source) if cell.exported else cell.source for cell in notebook.code)
+    return {word for text in texts for word in re.findall(r"[A-Za-z]\w{2,}", text)}
+
+
+_DEFINES = re.compile(r"(?m)^(?:async )?(?:def|class)\s+\w+")
 
 
 def _declared(notebook: Notebook) -> set[str]:
@@ -54,7 +64,7 @@ def _plain_lines(source: str) -> str:
     kept = [line.rstrip() for line in source.split("\n") if not re.match(r"\s*(?:#\s*\||from\s.*import\b|import\s)", line)]
     return "\n".join(line for line in kept if line)
 
-# %% ../../nbs/04_conventions/06_packaging.ipynb #ab2a51c3
+# %% ../../nbs/04_conventions/06_packaging.ipynb #09167670
 def _functions(notebook: Notebook) -> Iterator[list[Any]]:
     """Name, digest, cell, line and length of the functions and classes that are worth a place of their own."""
     for cell in live(notebook):
@@ -62,7 +72,8 @@ def _functions(notebook: Notebook) -> Iterator[list[Any]]:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length >= _SHORTEST:
-                    yield [node.name, _digest(ast.dump(node)), cell.index, node.lineno, length]
+                    text = "\n".join(line.strip() for line in cell.lines[node.lineno - 1 : node.end_lineno] if line.strip())
+                    yield [node.name, _digest(text), cell.index, node.lineno, length]
 
 
 def _imports(cell: Cell) -> Iterator[tuple[str, int]]:
@@ -76,14 +87,19 @@ def _imports(cell: Cell) -> Iterator[tuple[str, int]]:
 
 def _public(cell: Cell) -> Iterator[tuple[str, int]]:
     for node in cell.tree.body if cell.tree is not None else ():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_") and not _registered(node):
             yield node.name, node.lineno
 
 
+def _registered(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Whether a decorator hands it to somebody else: a command, a rule, a patch."""
+    return any(not isinstance(each, ast.Name) or each.id not in ("dataclass", "property", "cache") for each in node.decorator_list if "dataclass" not in ast.unparse(each) and "cache" not in ast.unparse(each))
+
+
 def _taught(notebook: Notebook, cell: Cell, name: str) -> bool:
-    """Whether a cell below uses the name, or shows its documentation."""
+    """Whether another cell below uses the name, or shows its documentation."""
     word = re.compile(rf"\b{re.escape(name)}\b")
-    return any(word.search(each.source) for each in notebook.code[notebook.code.index(cell) + 1 :] if not each.exported)
+    return any(word.search(each.source) for each in notebook.code[notebook.code.index(cell) + 1 :])
 
 # %% ../../nbs/04_conventions/06_packaging.ipynb #aeedb40d
 _BLOCK = re.compile(r"(?m)^# %% (\S+\.ipynb) #?(\S+)$")
@@ -208,12 +224,12 @@ def later_import(workspace: Workspace) -> Iterator[Found]:
             if target and target > path:
                 yield Found(f"this imports {name}, which {target} exports", cell, line, path=path)
 
-# %% ../../nbs/04_conventions/06_packaging.ipynb #7669e118
+# %% ../../nbs/04_conventions/06_packaging.ipynb #34d20160
 @functools.lru_cache(maxsize=4)
 def _tested(root: Path) -> frozenset[str]:
-    """The words in tests/."""
+    """The words in tests/, and in what else names parts of the package."""
     words: set[str] = set()
-    for path in (root / "tests").rglob("*.py"):
+    for path in [*(root / "tests").rglob("*.py"), root / "pyproject.toml"]:
         try:
             words.update(re.findall(r"\w+", path.read_text(encoding="utf-8", errors="replace")))
         except OSError:
@@ -229,14 +245,15 @@ def _tested(root: Path) -> frozenset[str]:
     good={"nbs/00_prices.ipynb": "#| default_exp prices\n\n#| export\ndef gross(net): return net * 1.19\n\ngross(100)\n"},
 )  # fmt: skip
 def untaught_export(workspace: Workspace) -> Iterator[Found]:
-    """What is exported has no example below and no test."""
+    """What is exported has no use, no example below and no test."""
+    elsewhere = {word for told in workspace.facts.values() for word in told["words"]}
     for path, told in workspace.facts.items():
         for name, cell, line, taught in told["public"]:
-            if not taught and name not in _tested(workspace.root):
-                yield Found(f"`{name}` is exported, used in no cell below, and not in tests/", cell, line, path=path)
+            if not taught and name not in elsewhere and name not in _tested(workspace.root):
+                yield Found(f"`{name}` is exported, and neither a cell nor tests/ makes use of it", cell, line, path=path)
 
-# %% ../../nbs/04_conventions/06_packaging.ipynb #85eaf49c
-_SETS_UP = re.compile(r"warnings\.(?:filterwarnings|simplefilter)|.*\b(?:register|add_to_class|declare|update_wrapper|getLogger|basicConfig)\w*|nbdev_export|show_doc|patch_to|store_attr|mk_class")
+# %% ../../nbs/04_conventions/06_packaging.ipynb #36f99022
+_SETS_UP = re.compile(r"setattr|exec|.*\.(?:add_\w+|setLevel)|warnings\.(?:filterwarnings|simplefilter)|.*\b(?:register|add_to_class|declare|update_wrapper|getLogger|basicConfig)\w*|nbdev_export|show_doc|patch_to|store_attr|mk_class")
 
 
 @rule(

@@ -18,7 +18,7 @@ from ..record.known_formats import find_formats
 # %% auto #0
 __all__ = ['RULES', 'secret_in_source', 'literal_password', 'secret_in_output', 'secret_in_metadata', 'secret_to_mlflow']
 
-# %% ../../nbs/04_conventions/08_secret_rules.ipynb #14aedfed
+# %% ../../nbs/04_conventions/08_secret_rules.ipynb #26616588
 _PLACEHOLDER = re.compile(r"(?i)x{4,}|\*{3,}|\.{3,}|<[^>]*>|your|example|placeholder|dummy|fake|changeme|todo|passw|pwd|secret|token|user|admin|test|foo|bar|123456|abcdef|\$\{|\{\w*\}|%s")
 
 
@@ -43,6 +43,8 @@ _KEY = "ghp_" + "a1B2c3D4e5F6g7H8i9J0" * 2  # made up, in the format of GitHub
 )  # fmt: skip
 def secret_in_source(notebook: Notebook) -> Iterator[Found]:
     """A secret stands in a cell's source."""
+    if not any(True for _ in find_formats("\n".join(cell.source for cell in notebook.cells))):
+        return
     for cell in notebook.cells:
         for place, kind in _secrets(cell.source):
             yield Found(f"this looks like a secret ({kind})", cell.index, cell.source.count("\n", 0, place) + 1)
@@ -61,18 +63,20 @@ _ASSIGNED = re.compile(r"[^\s<>{}$]{8,200}")
 def literal_password(notebook: Notebook) -> Iterator[Found]:
     """A password or key is assigned as a literal."""
     for cell in notebook.code:
-        for node in ast.walk(cell.tree) if cell.tree is not None and re.search(r"(?i)passw|key|secret|token", cell.source) else ():
-            pairs: list[tuple[str, Any]] = []
-            if isinstance(node, ast.Assign):
-                pairs = [(target.id if isinstance(target, ast.Name) else "", node.value) for target in node.targets]
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                pairs = [(node.target.id, node.value)]
-            elif isinstance(node, ast.keyword):
-                pairs = [(node.arg or "", node.value)]
-            for name, value in pairs:
-                text = constant(value)
-                if isinstance(text, str) and _NAMES.fullmatch(name) and _random(text):
-                    yield Found(f"{name!r} is given a literal that looks like a secret", cell.index, value.lineno)
+        for name, value in _given(cell):
+            text = constant(value)
+            if isinstance(text, str) and _NAMES.fullmatch(name) and _random(text):
+                yield Found(f"{name!r} is given a literal that looks like a secret", cell.index, value.lineno)
+
+
+def _given(cell: Cell) -> Iterator[tuple[str, Any]]:
+    """Names and what they are given: by assignment, or as an argument."""
+    for node in [*cell.scan.nodes[ast.Assign], *cell.scan.nodes[ast.AnnAssign]]:
+        for target in getattr(node, "targets", None) or [node.target]:
+            if isinstance(target, ast.Name):
+                yield target.id, node.value
+    for call in cell.scan.nodes[ast.Call]:
+        yield from ((each.arg or "", each.value) for each in call.keywords)
 
 
 def _random(text: str) -> bool:
@@ -80,7 +84,7 @@ def _random(text: str) -> bool:
     mixed = any(each.isdigit() for each in text) and any(each.isalpha() for each in text)
     return mixed and _ASSIGNED.fullmatch(text) is not None and len(set(text)) > 5 and not _PLACEHOLDER.search(text) and "/" not in text
 
-# %% ../../nbs/04_conventions/08_secret_rules.ipynb #9863ba68
+# %% ../../nbs/04_conventions/08_secret_rules.ipynb #e6b4de10
 def _texts(value: Any) -> Iterator[str]:
     """The texts in a piece of JSON, pictures left out."""
     if isinstance(value, str):
@@ -113,7 +117,8 @@ def _in_outputs(cell: Cell) -> Iterator[tuple[str, str]]:
 )  # fmt: skip
 def secret_in_output(notebook: Notebook) -> Iterator[Found]:
     """A secret stands in an output or a traceback."""
-    for cell in notebook.code:
+    shown = "\n".join(text for cell in notebook.code for output in cell.outputs for text in _texts(output))
+    for cell in notebook.code if any(True for _ in find_formats(shown)) else ():
         for where, kind in dict.fromkeys(_in_outputs(cell)):
             yield Found(f"the {where} has what looks like a secret ({kind})", cell.index)
 

@@ -58,7 +58,7 @@ def gaps(notebook: Notebook) -> Iterator[Found]:
             yield Found(f"{missing} execution{'s' if missing > 1 else ''} before this one (number {cell.count}) left no trace on the page", cell.index)
             return
 
-# %% ../../nbs/04_conventions/03_hidden_state.ipynb #28d5a0ac
+# %% ../../nbs/04_conventions/03_hidden_state.ipynb #2058e422
 _KNOWN = frozenset(dir(builtins)) | {
     "display", "get_ipython", "In", "Out", "exit", "quit", "_", "__", "___", "_i", "_ii", "_iii", "_ih", "_oh", "_dh", "__IPYTHON__",
     "__name__", "__doc__", "__builtins__", "__annotations__", "WindowsError", "spark", "sc", "sqlContext", "dbutils", "displayHTML",
@@ -75,6 +75,14 @@ def _opaque(cell: Cell) -> bool:
     """Whether names may appear that cannot be known."""
     odd = any((each.kind == "%%" and each.name not in _PLAIN) or (each.kind == "%" and each.name in _OPAQUE) for each in cell.magics)
     return cell.scan.star or cell.fault is not None or odd or re.search(r"(?m)^%%?(?:capture|bash|sh)\s.*(?:--out|\w)", cell.source) is not None
+
+
+def _missing(notebook: Notebook) -> list[tuple[str, Cell, int, str]]:
+    """What `_play` yields, kept for the three rules that ask."""
+    if "_missing" not in vars(notebook):
+        vars(notebook)["_missing"] = list(_play(notebook))
+    found: list[tuple[str, Cell, int, str]] = vars(notebook)["_missing"]
+    return found
 
 
 def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
@@ -101,7 +109,7 @@ def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
             elif event.kind == "delete":
                 bound.discard(name)
                 deleted[name] = cell.index
-            elif name in bound or name in told or name in _KNOWN or cell.idle or re.fullmatch(r"_i?\d+", name):
+            elif name in bound or name in told or name in _KNOWN or cell.idle or (name[0] == "_" and re.fullmatch(r"_i?\d+", name)):
                 continue
             elif event.kind == "use" or (event.kind == "later" and name not in places):
                 told.add(name)
@@ -109,7 +117,7 @@ def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
                 why = "deleted" if name in deleted else "never" if not where else "same" if cell.index in where else "later"
                 yield name, cell, event.line, f"{why}:{deleted.get(name, where[0] if where else -1)}"
 
-# %% ../../nbs/04_conventions/03_hidden_state.ipynb #6e308d9b
+# %% ../../nbs/04_conventions/03_hidden_state.ipynb #97821be4
 @rule(
     "MLT103", "undefined-name", severity="error",
     why="The cell that defined it was deleted, or deletes it; in a fresh kernel the run ends here with a NameError.",
@@ -118,7 +126,7 @@ def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
 )  # fmt: skip
 def undefined_name(notebook: Notebook) -> Iterator[Found]:
     """A name is used that no cell defines, or that was deleted before."""
-    for name, cell, line, why in _play(notebook):
+    for name, cell, line, why in _missing(notebook):
         kind, _, place = why.partition(":")
         if kind == "never":
             yield Found(f"{name!r} is used, but no cell defines it", cell.index, line)
@@ -134,7 +142,7 @@ def undefined_name(notebook: Notebook) -> Iterator[Found]:
 )  # fmt: skip
 def defined_later(notebook: Notebook) -> Iterator[Found]:
     """A name is used before the cell that defines it."""
-    for name, cell, line, why in _play(notebook):
+    for name, cell, line, why in _missing(notebook):
         kind, _, place = why.partition(":")
         if kind == "later":
             yield Found(f"{name!r} is used here, but only cell {place} defines it", cell.index, line)
@@ -148,7 +156,7 @@ def defined_later(notebook: Notebook) -> Iterator[Found]:
 )  # fmt: skip
 def second_time(notebook: Notebook) -> Iterator[Found]:
     """A cell uses a name before it defines it, so it fails the first time."""
-    for name, cell, line, why in _play(notebook):
+    for name, cell, line, why in _missing(notebook):
         if why.startswith("same:"):
             yield Found(f"{name!r} is used here and defined only further down in this cell", cell.index, line)
 

@@ -179,7 +179,7 @@ def _cell(index: int, raw: dict[str, Any], python: bool) -> Cell:
                 cell.tree, cell.fault = None, SyntaxError(f"it is nested too deeply ({error})")
     return cell
 
-# %% ../../nbs/04_conventions/01_model.ipynb #5850ac63
+# %% ../../nbs/04_conventions/01_model.ipynb #4682d091
 class Called(NamedTuple):
     """A call, by its full name."""
 
@@ -234,6 +234,16 @@ class Notebook:
         """All calls, in the order of the cells."""
         return [Called(cell, node, self.full_name(node.func)) for cell in self.code for node in cell.scan.nodes[ast.Call]]
 
+    @cached_property
+    def live_calls(self) -> list[Called]:
+        """The calls in cells that are executed."""
+        return [each for each in self.calls if not each.cell.idle]
+
+    @cached_property
+    def packages(self) -> frozenset[str]:
+        """The top-level names of what is imported."""
+        return frozenset(each.partition(".")[0] for each in self.aliases.values())
+
     def full_name(
         self,
         node: ast.AST,  # an expression
@@ -253,7 +263,7 @@ class Notebook:
         *packages: str,  # top-level names
     ) -> bool:
         """Tell whether one of the packages is imported."""
-        return any(each.partition(".")[0] in packages for each in self.aliases.values())
+        return not self.packages.isdisjoint(packages)
 
 
 _MODULE = re.compile(r"(?m)^\s*#\|\s*default_exp\s+(\S+)")

@@ -224,7 +224,7 @@ def later_import(workspace: Workspace) -> Iterator[Found]:
             if target and target > path:
                 yield Found(f"this imports {name}, which {target} exports", cell, line, path=path)
 
-# %% ../../nbs/04_conventions/06_packaging.ipynb #34d20160
+# %% ../../nbs/04_conventions/06_packaging.ipynb #d1afe3a8
 @functools.lru_cache(maxsize=4)
 def _tested(root: Path) -> frozenset[str]:
     """The words in tests/, and in what else names parts of the package."""
@@ -247,7 +247,7 @@ def _tested(root: Path) -> frozenset[str]:
 def untaught_export(workspace: Workspace) -> Iterator[Found]:
     """What is exported has no use, no example below and no test."""
     elsewhere = {word for told in workspace.facts.values() for word in told["words"]}
-    for path, told in workspace.facts.items():
+    for path, told in workspace.facts.items() if workspace.whole else ():  # of a part, one cannot tell
         for name, cell, line, taught in told["public"]:
             if not taught and name not in elsewhere and name not in _tested(workspace.root):
                 yield Found(f"`{name}` is exported, and neither a cell nor tests/ makes use of it", cell, line, path=path)

@@ -19,7 +19,7 @@ from ..errors import Finding, Invalid, SettingsError, nearest
 
 # %% auto #0
 __all__ = ['Example', 'Found', 'Rule', 'rule', 'Workspace', 'rules', 'find_rule', 'Choice', 'codes', 'keyword', 'has_keyword',
-           'constant', 'at', 'live', 'live_calls', 'example_notebook', 'finding', 'explain']
+           'constant', 'at', 'live', 'example_notebook', 'finding', 'explain']
 
 # %% ../../nbs/04_conventions/02_rules.ipynb #31f770ab
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def codes(
             raise SettingsError(f"{each!r} is not a rule's code; codes are letters and digits, such as MLT103 or E501", code=each)
     return tuple("" if each.upper() == "ALL" else each.upper() for each in parts)
 
-# %% ../../nbs/04_conventions/02_rules.ipynb #d7d30d2b
+# %% ../../nbs/04_conventions/02_rules.ipynb #ca264915
 def keyword(
     call: ast.Call,
     name: str,
@@ -194,13 +194,6 @@ def live(
 ) -> Iterator[Cell]:
     """Yield the code cells that are executed and can be parsed."""
     return (cell for cell in notebook.code if cell.tree is not None and not cell.idle)
-
-
-def live_calls(
-    notebook: Notebook,
-) -> Iterator[Called]:
-    """Yield the calls in cells that are executed."""
-    return (each for each in notebook.calls if not each.cell.idle)
 
 # %% ../../nbs/04_conventions/02_rules.ipynb #1bf0bc4f
 def example_notebook(

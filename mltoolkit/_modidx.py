@@ -138,6 +138,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mltoolkit/conventions/check.py'),
                                              'mltoolkit.conventions.check._of_workspace': ( '04_conventions/check.html#_of_workspace',
                                                                                             'mltoolkit/conventions/check.py'),
+                                             'mltoolkit.conventions.check._readable': ( '04_conventions/check.html#_readable',
+                                                                                        'mltoolkit/conventions/check.py'),
                                              'mltoolkit.conventions.check._relative': ( '04_conventions/check.html#_relative',
                                                                                         'mltoolkit/conventions/check.py'),
                                              'mltoolkit.conventions.check._results': ( '04_conventions/check.html#_results',

@@ -245,7 +245,7 @@ def _files(folder: Path) -> Iterator[Path]:
         inside[:] = [name for name in inside if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(place, name, "pyvenv.cfg"))]
         yield from (Path(place, name) for name in names if name.endswith(".ipynb") or name == "jobs.yaml")
 
-# %% ../../nbs/04_conventions/13_check.ipynb #e600c7d5
+# %% ../../nbs/04_conventions/13_check.ipynb #bde3db66
 @dataclass
 class Report:
     """What a check found."""
@@ -257,6 +257,7 @@ class Report:
     edits: dict[str, list[list[Any]]] = field(default_factory=dict)  # safe fixes, by path
     fixed: int = 0
     looked: tuple[str, ...] = ()  # what was looked at, relative to the root
+    readable: frozenset[str] = frozenset()  # which of them could be read
 
     @property
     def exit_code(self) -> int:
@@ -331,7 +332,7 @@ def notebooks_of(
     """Return the notebooks that were looked at, relative to the root."""
     return [name for name in report.looked if name.endswith(".ipynb")]
 
-# %% ../../nbs/04_conventions/13_check.ipynb #44702310
+# %% ../../nbs/04_conventions/13_check.ipynb #3a56e5a3
 def check(
     paths: Iterable[str | Path] = (),  # files and folders; none: the workspace
     *,
@@ -356,15 +357,16 @@ def check(
     whole = any(each.resolve() == root for each in given or [root])
     needed = {job.notebook for name in jobs for job in written_jobs(root / name, root)} - set(notebooks) - {""}
     others = _results(root, {name: True for name in needed if (root / name).is_file()}, about, kept, workers)
-    report = Report(root, [], len(notebooks) + len(jobs), looked=(*notebooks, *jobs))
+    report = Report(root, [], len(notebooks) + len(jobs), looked=(*notebooks, *jobs), readable=frozenset(kept.digests))
     found = [*_of_notebooks(looked, report, shown), *_of_workspace(Workspace(root, {}, whole, jobs), looked, others)]
-    if ruff and notebooks:
-        found += _of_ruff(notebooks, root, choice, found, report, kept, kept.digests)
+    readable = [name for name in notebooks if name in kept.digests]  # ruff would wait for a pipe
+    if ruff and readable:
+        found += _of_ruff(readable, root, choice, found, report, kept, kept.digests)
     kept.save()
     report.findings = sorted(filter(None, map(shown, found)), key=lambda each: (each.path, -1 if each.cell is None else each.cell, each.line or 0, each.code))
     return report
 
-# %% ../../nbs/04_conventions/13_check.ipynb #40ad634e
+# %% ../../nbs/04_conventions/13_check.ipynb #649f0545
 def _all_jobs(root: Path) -> list[WrittenJob]:
     files = [root / "jobs.yaml", *sorted(root.glob("projects/*/jobs.yaml"))]
     return [job for file in files if file.is_file() for job in written_jobs(file, root)]
@@ -382,7 +384,9 @@ def _results(root: Path, notebooks: Mapping[str, bool], about: dict[str, Any], k
                 found[name], kept.digests[name] = known, digest
     missing = [(name, job) for name, job in notebooks.items() if name not in found]
     for name, digest, result in _look_at_all(root, missing, about, workers or os.cpu_count() or 1):
-        found[name], kept.digests[name] = result, digest
+        found[name] = result
+        if digest:
+            kept.digests[name] = digest
         if digest and not any(each[0] == "MLT005" for each in result["found"]):
             kept.put(_key(digest, notebooks[name]), result)
     return {name: found[name] for name in notebooks}
@@ -391,7 +395,7 @@ def _results(root: Path, notebooks: Mapping[str, bool], about: dict[str, Any], k
 def _key(digest: str, job: bool) -> str:
     return f"{digest}{'j' if job else ''}"
 
-# %% ../../nbs/04_conventions/13_check.ipynb #e52632bb
+# %% ../../nbs/04_conventions/13_check.ipynb #69d22cf5
 def _of_notebooks(looked: Mapping[str, dict[str, Any]], report: Report, shown: _Filter) -> Iterator[Finding]:
     """What rules about single notebooks found; notes the edits of what is shown."""
     known = rules()
@@ -431,14 +435,14 @@ def _linted(notebooks: list[str], root: Path, choice: Choice, kept: _Cache, dige
     if depends is None:
         yield from lint(notebooks, root, choice)
         return
-    keys = {name: f"{digests[name]}{depends[os.path.dirname(name) or '.']}{name}" for name in notebooks if digests.get(name)}
+    keys = {name: f"{digests[name]}{depends[os.path.dirname(name) or '.']}{name}" for name in notebooks}
     known = {name: kept.get(key) for name, key in keys.items()}
     missing = [name for name in notebooks if known.get(name) is None]
     fresh: dict[str, list[Finding]] = {name: [] for name in missing}
     for each in lint(missing, root, choice) if missing else ():
         fresh.setdefault(each.path, []).append(each)
     for name, found in fresh.items():
-        if name in keys:
+        if name in keys:  # ruff may call a file by another name, such as that of a link's target
             kept.put(keys[name], [[each.code, each.message, each.cell, each.line, each.fix] for each in found])
         yield from found
     for name, rows in known.items():
@@ -457,7 +461,7 @@ def _of_ruff(
         if each.code != "F821" or (each.path, each.cell, each.line) not in told:
             yield each
 
-# %% ../../nbs/04_conventions/13_check.ipynb #bd6b2a47
+# %% ../../nbs/04_conventions/13_check.ipynb #bf518a1a
 def fix(
     paths: Iterable[str | Path] = (),
     **options: Any,  # those of `check`
@@ -467,12 +471,15 @@ def fix(
     first = check(given, **options)
     for path, edits in first.edits.items():
         _write(first.root / path, fixes.apply((first.root / path).read_bytes(), edits))
-    ruffs = [each for each in dict.fromkeys(found.path for found in first.findings if found.code not in rules()) if each.endswith(".ipynb")]
     if options.get("ruff", True):
-        mend(ruffs, first.root, choice_of(first.root, options))
+        mend(_readable(first), first.root, choice_of(first.root, options))
     left = check(given, **options)
     left.fixed = max(0, len(first.findings) - len(left.findings))
     return left
+
+
+def _readable(report: Report) -> list[str]:
+    return [name for name in notebooks_of(report) if name in report.readable]
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -491,7 +498,6 @@ def fix_difference(
     for path, edits in report.edits.items():
         before = (report.root / path).read_bytes()
         parts.append(fixes.difference(path, before, fixes.apply(before, edits)))
-    ruffs = [each for each in dict.fromkeys(found.path for found in report.findings if found.code not in rules()) if each.endswith(".ipynb")]
     if options.get("ruff", True):
-        parts.append(mend(ruffs, report.root, choice_of(report.root, options), diff=True).rstrip("\n"))
+        parts.append(mend(_readable(report), report.root, choice_of(report.root, options), diff=True).rstrip("\n"))
     return "\n".join(part for part in parts if part)

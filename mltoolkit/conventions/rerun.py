@@ -62,7 +62,7 @@ def shown(
         text = pattern.sub(instead, text)
     return "\n".join(line.rstrip() for line in text.strip().split("\n"))
 
-# %% ../../nbs/04_conventions/16_rerun.ipynb #9461edcf
+# %% ../../nbs/04_conventions/16_rerun.ipynb #b099dff6
 def rerun(
     path: Path,  # a notebook
 ) -> Iterator[tuple[Rule, Found]]:
@@ -78,7 +78,7 @@ def rerun(
         try:
             run_notebook(path, output, track=False, gate=False)
         except NotebookFailed as error:
-            yield does_not_run, _failure(output, error)
+            yield does_not_run, _failure(output, error, before.cells)
             return
         except MltoolkitError as error:
             yield does_not_run, Found(" ".join(str(error).split())[:300])
@@ -91,13 +91,15 @@ def rerun(
             yield runs_differently, Found(_difference(shown(old), shown(new)), old.index)
 
 
-def _failure(output: Path, error: NotebookFailed) -> Found:
+def _failure(output: Path, error: NotebookFailed, cells: list[Cell]) -> Found:
+    """Where the run failed, in the notebook as it was: the executed one has cells more."""
     try:
-        cells = read(output.read_bytes()).code
+        executed = read(output.read_bytes()).code
     except (OSError, NotebookInvalid):
-        cells = []
-    failed = next((cell for cell in cells if any(each.get("output_type") == "error" for each in cell.outputs)), None)
-    return Found(" ".join(str(error).split())[:300], failed.index if failed is not None else None)
+        executed = []
+    failed = next((cell for cell in executed if any(each.get("output_type") == "error" for each in cell.outputs)), None)
+    same = [cell.index for cell in cells if failed is not None and cell.source == failed.source and cell.id in ("", failed.id)]
+    return Found(" ".join(str(error).split())[:300], same[0] if same else None)
 
 
 def _difference(old: str, new: str) -> str:

@@ -15,7 +15,17 @@ from mltoolkit.conventions.data_rules import data_in_git
 from mltoolkit.conventions.job_rules import writes
 from mltoolkit.conventions.model import read
 from mltoolkit.conventions.packaging import facts
-from mltoolkit.conventions.rules import Choice, Found, Rule, Workspace, codes, example_notebook, explain, find_rule, rules
+from mltoolkit.conventions.rules import (
+    Choice,
+    Found,
+    Rule,
+    Workspace,
+    codes,
+    example_notebook,
+    explain,
+    find_rule,
+    rules,
+)
 from mltoolkit.errors import Invalid, SettingsError
 
 RULES = rules()
@@ -284,7 +294,7 @@ def test_rules_of_others_join_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     points = (*(each for each in registry.entries("mltoolkit.rules")), point("mltoolkit.conventions.rules:MINE"))
     monkeypatch.setattr(registry, "entries", lambda group: points)
     assert find_rule("abc001") is mine
-    assert list(rules())[0] == "ABC001"
+    assert next(iter(rules())) == "ABC001"
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest() -> None:

@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "01_engine.ipynb": {"rounds": 2, "slow_rounds": 1, "cells": [1, 100], "output_mb": 1.0, "rows": 100_000},
     "02_scale.ipynb": {"rounds": 1, "output_mb": 1.0, "runs": 1000, "megabytes": 20, "cells": 200},
     "03_warm.ipynb": {"rounds": 2, "cells": [20, 100], "points": 20, "papermill_points": 2, "ploomber": False},
+    "05_check.ipynb": {"rounds": 1, "notebooks": 200, "peers": False},
 }
 NOTEBOOKS = list(QUICK)
 

@@ -17,7 +17,7 @@ from .rules import Found, Rule, rule
 __all__ = ['RULES', 'out_of_order', 'gaps', 'undefined_name', 'defined_later', 'second_time', 'output_without_code',
            'changed_since']
 
-# %% ../../nbs/04_conventions/03_hidden_state.ipynb #f8397bc4
+# %% ../../nbs/04_conventions/03_hidden_state.ipynb #a6e08dad
 def _counted(notebook: Notebook) -> list[Cell]:
     return [cell for cell in notebook.code if cell.count is not None and cell.source.strip()]
 
@@ -41,6 +41,7 @@ def out_of_order(notebook: Notebook) -> Iterator[Found]:
 
 @rule(
     "MLT102", "gaps", default=False,
+    seen="true to the numbers in all of 20, but in most a cell had only been run again or a last one deleted, which did no harm",
     why="Something ran that is not on the page, or not any more; what it left behind may be needed.",
     fix="restart the kernel, run all cells, and save",
     bad=({"source": "x = 1", "execution_count": 1}, {"source": "x + 1", "execution_count": 5}),

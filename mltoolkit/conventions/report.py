@@ -18,7 +18,7 @@ from ..errors import Finding
 # %% auto #0
 __all__ = ['FORMATS', 'text', 'records', 'as_json', 'github', 'sarif', 'as_html']
 
-# %% ../../nbs/04_conventions/15_report.ipynb #f6b49e89
+# %% ../../nbs/04_conventions/15_report.ipynb #d213d63d
 def _place(found: Finding) -> str:
     cell = f":cell {found.cell}" if found.cell is not None else ""
     return f"{found.path}{cell}{f':{found.line}' if found.line is not None else ''}"
@@ -52,7 +52,7 @@ def _summary(report: Report) -> str:
     fixable = sum(len(edits) for edits in report.edits.values())
     count = len(report.findings)
     more = f"; `--fix` mends {fixable}" if fixable else ""
-    return f"{files} looked at, {count} finding{'' if count == 1 else 's'}, {errors} of them error{'' if errors == 1 else 's'}{mended}{more}"
+    return f"{files} looked at, {count} finding{'' if count == 1 else 's'}, {errors} error{'' if errors == 1 else 's'}{mended}{more}"
 
 # %% ../../nbs/04_conventions/15_report.ipynb #d33755bb
 _KEYS = ("code", "path", "cell", "line", "message", "fix", "severity")
@@ -132,7 +132,7 @@ def _result(found: Finding, used: Sequence[str]) -> dict[str, Any]:
 
 FORMATS: dict[str, Callable[[Report], str]] = {"text": text, "json": as_json, "github": github, "sarif": sarif}
 
-# %% ../../nbs/04_conventions/15_report.ipynb #6d9c9f5b
+# %% ../../nbs/04_conventions/15_report.ipynb #31a619bf
 _STYLE = """<style>
 .mlt-check {font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; color: var(--jp-ui-font-color1, #222); max-width: 62em}
 .mlt-check p {margin: 4px 0 8px; color: var(--jp-ui-font-color2, #666)}
@@ -140,7 +140,7 @@ _STYLE = """<style>
 .mlt-check ul {list-style: none; margin: 0; padding: 0}
 .mlt-check li {display: flex; gap: 8px; padding: 3px 8px; border-left: 3px solid var(--jp-warn-color1, #d98e00); margin: 2px 0; background: var(--jp-layout-color2, #f5f5f5)}
 .mlt-check li.error {border-left-color: var(--jp-error-color1, #c62828)}
-.mlt-check code {font-family: var(--jp-code-font-family, monospace); font-size: 12px; background: none; white-space: nowrap; color: inherit}
+.mlt-check code {font-family: var(--jp-code-font-family, monospace); font-size: 12px; background: none; white-space: nowrap; color: inherit; min-width: 4em}
 .mlt-check small {display: block; color: var(--jp-ui-font-color2, #666)}
 .mlt-check .line {min-width: 3.5em; color: var(--jp-ui-font-color2, #666)}
 </style>"""

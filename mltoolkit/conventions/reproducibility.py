@@ -129,7 +129,7 @@ def unseeded_torch(notebook: Notebook) -> Iterator[Found]:
     """PyTorch draws random numbers without a seed."""
     yield from _first_draw(notebook, "torch")
 
-# %% ../../nbs/04_conventions/05_reproducibility.ipynb #5eabba3d
+# %% ../../nbs/04_conventions/05_reproducibility.ipynb #9e6afa6f
 _CLOCKS = frozenset({
     "datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow", "datetime.date.today",
     "pandas.Timestamp.now", "pandas.Timestamp.today", "pandas.Timestamp.utcnow", "time.localtime", "time.gmtime", "time.ctime",
@@ -181,7 +181,7 @@ def _stamps(cell: Cell) -> set[int]:
 
 
 @rule("MLT306", "wall-clock", default=False,
-      seen="5 of 7 findings did no harm: a loop that waits, a time that is only shown; worth selecting for notebooks that run on a schedule", why="The same job for the same day gives something else tomorrow, and a backfill is wrong.",
+      seen="11 of 16 findings in 1,548 notebooks did no harm: a loop that waits, a time that is only shown, a duration that is computed elsewhere; worth selecting for notebooks that run on a schedule", why="The same job for the same day gives something else tomorrow, and a backfill is wrong.",
       fix="take the date as a parameter: a job's `logical_date`",
       bad=("import datetime as dt", "today = dt.date.today()"),
       good=({"source": "import datetime as dt\nday: dt.date = dt.date(2024, 1, 1)  # the day to report", "metadata": {"tags": ["parameters"]}},))  # fmt: skip
@@ -192,7 +192,7 @@ def wall_clock(notebook: Notebook) -> Iterator[Found]:
 
 
 @rule("MLT307", "no-time-zone", default=False,
-      seen="6 of 8 findings did no harm: the moment was only shown or became part of a name; worth selecting for notebooks that run on a schedule", why="The machine's own zone decides, and it is another one on a server.",
+      seen="13 of 19 findings in 1,548 notebooks did no harm: the moment was only shown, or became part of a name; worth selecting for notebooks that run on a schedule", why="The machine's own zone decides, and it is another one on a server.",
       fix="name the zone, as in `datetime.now(UTC)`",
       bad=("from datetime import datetime", "when = datetime.now()"), good=("from datetime import UTC, datetime", "when = datetime.now(UTC)"))  # fmt: skip
 def no_time_zone(notebook: Notebook) -> Iterator[Found]:

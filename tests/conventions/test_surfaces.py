@@ -62,7 +62,7 @@ def test_the_text_says_where_what_and_the_way_out(put: Callable[..., Path]) -> N
         "    call `random.seed(0)` first, or use `random.Random(0)`",
         "bad.ipynb:cell 1:3: MLT103 'nothing' is used, but no cell defines it",
         "    define it in an earlier cell, or take it out",
-        "1 file looked at, 2 findings, 1 of them error",
+        "1 file looked at, 2 findings, 1 error",
     ]
 
 
@@ -132,7 +132,7 @@ def test_what_a_notebook_says_does_nothing_but_show() -> None:
     made = Report(Path(), [Finding("MLT103", nasty, "a,b:c.ipynb", 0, 1, nasty, "error"), Finding("E1", nasty, "b.ipynb", None, None, "", "warning")], 2, edits={"b": [["x"]]}, fixed=1)
     assert "\x1b" not in report.text(made)
     assert len(report.text(made).splitlines()) == 4
-    assert report.text(made).endswith("2 files looked at, 2 findings, 1 of them error (1 mended); `--fix` mends 1")
+    assert report.text(made).endswith("2 files looked at, 2 findings, 1 error (1 mended); `--fix` mends 1")
     assert [line[:9] for line in report.github(made).splitlines()] == ["::error f", "::warning"]
     page = report.as_html(made)
     assert "<img" not in page

@@ -85,7 +85,7 @@ def check(paths: tuple[str, ...], **options: Any) -> None:
         click.echo(shown.encode("utf-8", "backslashreplace"), nl=bool(shown))
     sys.exit(0 if options["exit_zero"] else report.exit_code)
 
-# %% ../nbs/09b_cli_check.ipynb #8e2ba344
+# %% ../nbs/09b_cli_check.ipynb #96d541b4
 @click.command()
 @click.argument("code", required=False)
 @click.option("--all", "every", is_flag=True, help="List all rules.")
@@ -94,15 +94,13 @@ def rule(code: str | None, every: bool, as_json: bool) -> None:
     """Explain a rule: what, why, the way out, a bad and a good example."""
     from mltoolkit.conventions.rules import explain, find_rule, rules
 
-    if code is None:
+    if code is None or every:
         found = list(rules().values())
         if as_json:
             _print_json([_facts(each) for each in found])
         else:
             click.echo(_table([[each.code, each.severity if each.default else "off", each.name, each.summary] for each in found], ["code", "is", "name", "what it finds"]))
         return
-    if every:
-        raise click.UsageError("give CODE or --all, not both")
     one = find_rule(code)
     _print_json(_facts(one)) if as_json else click.echo(explain(one))
 

@@ -271,7 +271,7 @@ class Report:
         known = rules()
         return [(code, count, known[code].name if code in known else "") for code, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]
 
-# %% ../../nbs/04_conventions/13_check.ipynb #ae543a90
+# %% ../../nbs/04_conventions/13_check.ipynb #61cf04f3
 _SERIOUS = ("error", "warning", "off")
 
 
@@ -292,10 +292,11 @@ class _Filter:
     choice: Choice
     per_file: Mapping[str, tuple[str, ...]]
     severity: Mapping[str, str]
+    known: Mapping[str, Rule]
 
     def __call__(self, found: Finding) -> Finding | None:
         """Return the finding as serious as it is here, or None if it is left out."""
-        rule = rules().get(found.code)
+        rule = self.known.get(found.code)
         stated = max((each for each in self.severity if found.code.startswith(each)), key=len, default=None)
         default = rule is None or rule.default or (stated is not None and self.severity[stated] != "off")
         ours = rule is not None or found.code.startswith("JOB")
@@ -307,7 +308,7 @@ class _Filter:
             return found
         return None if self.severity[stated] == "off" else replace(found, severity=self.severity[stated])
 
-# %% ../../nbs/04_conventions/13_check.ipynb #1d69cbaa
+# %% ../../nbs/04_conventions/13_check.ipynb #b5bb53df
 def choice_of(
     root: Path,  # the workspace
     options: Mapping[str, Any],  # `select` and `ignore`
@@ -323,7 +324,7 @@ def filter_of(
 ) -> _Filter:
     """Return what decides whether a finding is shown, and how serious it is."""
     per_file = {name: codes(left) for name, left in settings.get("check_per_file_ignores", start=root).items()}
-    return _Filter(choice, per_file, _severities(settings.get("check_severity", start=root)))
+    return _Filter(choice, per_file, _severities(settings.get("check_severity", start=root)), rules())
 
 
 def notebooks_of(

@@ -32,6 +32,8 @@ check: .venv  ## run all checks, in CI's order
 	@$(BIN)/nbdev-clean && sha256sum --quiet --check .venv/.notebooks
 	@echo "== modules are in step with their notebooks"
 	@$(BIN)/mltoolkit export --check
+	@echo "== notebooks and jobs keep the conventions"
+	@$(BIN)/mltoolkit check
 	@echo "== ruff and mypy"
 	@$(BIN)/ruff check && $(BIN)/mypy
 	@echo "== notebooks run"

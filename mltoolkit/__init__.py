@@ -48,5 +48,12 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Offer `%check` in a notebook: `%load_ext mltoolkit`."""
+    from mltoolkit.conventions.magic import load_ipython_extension as load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

@@ -101,8 +101,8 @@ def _table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
 def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
-# %% ../nbs/09_cli.ipynb #b1169e2e
-_ELSEWHERE = ("jobs", "serve", "worker")  # commands of `cli_jobs`
+# %% ../nbs/09_cli.ipynb #027b7620
+_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check"}  # command and module
 
 
 class _Main(_Group):
@@ -115,9 +115,9 @@ class _Main(_Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         if cmd_name in _ELSEWHERE:
-            from mltoolkit import cli_jobs
+            from importlib import import_module
 
-            return cast(click.Command, getattr(cli_jobs, cmd_name))
+            return cast(click.Command, getattr(import_module(f"mltoolkit.{_ELSEWHERE[cmd_name]}"), cmd_name))
         return super().get_command(ctx, cmd_name)
 
 

@@ -132,9 +132,22 @@ def size(
         raise ValueError("a size is written 1000, 100kB, 10MB or 1GiB")
     return int(float(found[1]) * _BYTES[found[2]])
 
-# %% ../nbs/00_base/01_settings.ipynb #16f7bf43
+# %% ../nbs/00_base/01_settings.ipynb #399e69c1
 def _names(text: str | list[str]) -> list[str]:
     return text if isinstance(text, list) else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _pairs(text: str | dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Read `name: word, word; name: word`, where a line break separates as a semicolon does."""
+    if isinstance(text, dict):
+        return text
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in filter(None, (each.strip() for each in re.split(r"[;\n]", text))):
+        name, given, words = entry.partition(":")
+        if not given or not name.strip() or not words.strip():
+            raise ValueError(f"{entry!r} is not written NAME: WORD, WORD")
+        found[name.strip()] = (*found.get(name.strip(), ()), *words.replace(",", " ").split())
+    return found
 
 
 def _flag(text: str | bool) -> bool:
@@ -157,7 +170,7 @@ class Setting:
     environment: tuple[str, ...] = ()  # further variables that users know, after MLTOOLKIT_<NAME>
     place: bool = False  # a path or a URI: relative ones are relative to the workspace
 
-# %% ../nbs/00_base/01_settings.ipynb #afbc9ff9
+# %% ../nbs/00_base/01_settings.ipynb #8b351465
 SETTINGS = {
     row.name: row
     for row in [
@@ -178,6 +191,11 @@ SETTINGS = {
         Setting("warm", _flag, True, "Fork Python kernels from a process with the imports done; `no` starts each from nothing."),
         Setting("preload", _names, "auto", "Modules (with commas) imported before the fork; `auto` for what the notebooks import, `none`."),
         Setting("warm_idle", duration, 1800.0, "How long the process that kernels are forked from waits for another request."),
+        Setting("check_select", _names, "", "Rules (codes or prefixes, with commas) that `mltoolkit check` looks for; default: those that are on by default."),
+        Setting("check_ignore", _names, "", "Rules (codes or prefixes) that `mltoolkit check` leaves out."),
+        Setting("check_exclude", _names, "", "Files and folders (patterns such as `archive/*`) that `mltoolkit check` leaves out."),
+        Setting("check_per_file_ignores", _pairs, "", "Rules that are left out in some files: `nbs/*: MLT806, MLT3; projects/old/*: ALL`."),
+        Setting("check_severity", _pairs, "", "How serious findings are: `MLT306: error; MLT8: warning; MLT102: off`; errors stop a job."),
         Setting("telemetry", _flag, False, "Let MLflow and other libraries report usage to their makers."),
         Setting("allow_pickle", _flag, False, "Let MLflow open model files that can run code, in executed notebooks.", ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION",)),
     ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Plan', 'plan', 'reserved']
 
-# %% ../../nbs/03_execution/03_plan.ipynb #742bcc75
+# %% ../../nbs/03_execution/03_plan.ipynb #6c2c4d4c
 @dataclass
 class Plan:
     """Everything about a run that is known, and checked, before anything happens."""
@@ -51,13 +51,14 @@ class Plan:
     seed: int | None
     trigger: str
     limits: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)  # of the gates, for the record
 
     @property
     def stem(self) -> str:
         """The notebook's name without its ending."""
         return Path(re.split(r"[/\\]", self.source.split("?")[0])[-1]).stem or "notebook"
 
-# %% ../../nbs/03_execution/03_plan.ipynb #ce25c16f
+# %% ../../nbs/03_execution/03_plan.ipynb #9a17820b
 def plan(
     notebook: str | Path,  # path, or a URL that papermill can read
     output: str | Path | None = None,  # may have {name} of parameters in it
@@ -91,8 +92,9 @@ def plan(
         target = expand_path(target, told.defaults | values)
         target = target if document.is_remote(target) else str(Path(target).absolute())
         _check_output(target, source)
-    if gate:
-        _ask_gates(source, values, job)
+    said = [f"gate: {finding}" for finding in _ask_gates(source, values, job)] if gate else []
+    if not gate and trigger in ("cli", "api"):
+        said = ["the gates were not asked"]
     folder = Path(cwd) if cwd is not None else start
     if not folder.is_dir():
         raise Invalid(f"the working directory {folder} does not exist", cwd=str(folder))
@@ -120,6 +122,7 @@ def plan(
         seed=settings.get("seed", start=root),
         trigger=trigger,
         limits=limits,
+        warnings=said,
     )
 
 # %% ../../nbs/03_execution/03_plan.ipynb #a22afaa1

@@ -124,7 +124,7 @@ _RESERVED = 524_288  # bytes: a manifest, and some pages of MLflow's database
 def _write(path: Path, text: str) -> None:
     document.write_atomically(path, text.encode("utf-8", "surrogateescape"))
 
-# %% ../../nbs/03_execution/04_run.ipynb #2b5b5208
+# %% ../../nbs/03_execution/04_run.ipynb #c59b2054
 def _manifest(plan: Plan, state: environment.Git | None, machine: environment.Environment) -> Run:
     """The manifest of a run that is about to begin."""
     pid = os.getpid()
@@ -144,6 +144,7 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         parameter_types={name: each.kind for name, each in plan.contract.parameters.items()},
         secrets=sorted(plan.secrets),
         trigger=plan.trigger,
+        warnings=list(plan.warnings),
         started_at=datetime.now(UTC),
         git=GitState(
             commit=state.commit,

@@ -18,6 +18,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "02_scale.ipynb": {"rounds": 1, "output_mb": 1.0, "runs": 1000, "megabytes": 20, "cells": 200},
     "03_warm.ipynb": {"rounds": 2, "cells": [20, 100], "points": 20, "papermill_points": 2, "ploomber": False},
     "04_jobs.ipynb": {"rounds": 5, "peer_rounds": 2, "backlog": 40, "idle": 20.0, "history": 20_000},
+    "05_check.ipynb": {"rounds": 1, "notebooks": 200, "peers": False},
 }
 NOTEBOOKS = list(QUICK)
 

@@ -1276,6 +1276,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mltoolkit.execution.wire': { 'mltoolkit.execution.wire.Wire': ('03_execution/wire.html#wire', 'mltoolkit/execution/wire.py'),
                                           'mltoolkit.execution.wire.Wire.__init__': ( '03_execution/wire.html#wire.__init__',
                                                                                       'mltoolkit/execution/wire.py'),
+                                          'mltoolkit.execution.wire.Wire.ask_to_end': ( '03_execution/wire.html#wire.ask_to_end',
+                                                                                        'mltoolkit/execution/wire.py'),
                                           'mltoolkit.execution.wire.Wire.close': ( '03_execution/wire.html#wire.close',
                                                                                    'mltoolkit/execution/wire.py'),
                                           'mltoolkit.execution.wire.Wire.events': ( '03_execution/wire.html#wire.events',

@@ -284,7 +284,7 @@ def _close_loop() -> None:
         if not loop.is_running():
             loop.close()
 
-# %% ../../nbs/03_execution/00d_links.ipynb #a2ee357d
+# %% ../../nbs/03_execution/00d_links.ipynb #fcf54123
 class Wired:
     """A kernel that was forked ahead of need. Raises `Unavailable` where none is to be had."""
 
@@ -357,7 +357,7 @@ class Wired:
 
     def ask_to_end(self) -> None:
         """Ask the kernel to shut down."""
-        self.wire.send(self.wire.msg("shutdown_request", {"restart": False}))
+        self.wire.ask_to_end()
 
     def close(self) -> None:
         """Let go of the kernel's process and of the connection."""

@@ -15,6 +15,7 @@ frame in front that names the channel.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-SHELL, IOPUB = b"shell", b"iopub"
+SHELL, IOPUB, END = b"shell", b"iopub", b"end"
 LEFT_OUT = ("init_connection_file", "init_poller", "init_sockets", "init_heartbeat", "write_connection_file", "log_connection_info", "init_io")
 
 
@@ -144,6 +145,7 @@ def _requests() -> Any:
         def __init__(self) -> None:
             self.thread: Any = None
             self.callback: Any = None
+            self.kernel: Any = None
             self.tasks: set[Any] = set()
             self.assembling = Assembling()
 
@@ -174,9 +176,17 @@ def _requests() -> Any:
                 return
             frames = self.assembling.feed(data)
             if frames is not None:
-                task = asyncio.ensure_future(self.callback([Frame(frame) for frame in frames]))
+                task = asyncio.ensure_future(self.end() if frames == [END] else self.callback([Frame(frame) for frame in frames]))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
+
+        async def end(self) -> None:
+            """Do what a request to shut down on the control channel does: what is shown from here belongs to the last cell."""
+            done = self.kernel.do_shutdown(False)
+            if inspect.isawaitable(done):
+                await done
+            await self.kernel._at_shutdown()
+            self.io_loop.stop()
 
     return Requests()
 
@@ -295,7 +305,7 @@ class Template:
         app.iopub_socket = kernel.iopub_socket = thread.background_socket
         thread.start()
         _publish_at_once(thread)
-        kernel.shell_stream.thread = thread
+        kernel.shell_stream.thread, kernel.shell_stream.kernel = thread, kernel
         kernel._execute_sleep = 0.0  # it is for output that comes another way than the reply
         type(app).init_io(app)
         _flush_what_is_there(sys.stdout)

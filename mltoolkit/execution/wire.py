@@ -21,7 +21,7 @@ from . import template
 # %% auto #0
 __all__ = ['Wire']
 
-# %% ../../nbs/03_execution/00c_wire.ipynb #7518960c
+# %% ../../nbs/03_execution/00c_wire.ipynb #184a0a74
 _DELIMITER = b"<IDS|MSG>"
 _LARGEST = 1 << 17  # bytes, more than a packet has
 
@@ -74,6 +74,11 @@ class Wire:
         self.send(message)
         request: str = message["header"]["msg_id"]
         return request
+
+    def ask_to_end(self) -> None:
+        """Ask the kernel to end."""
+        self._unsent += template.packets([template.END])
+        self.flush()
 
     def flush(self) -> None:
         """Send what the kernel takes now."""

@@ -15,7 +15,7 @@ class Case:
     cells: tuple[Any, ...]
     files: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
-    grace: float = 30.0  # ipykernel waits half a minute for children that do not heed SIGTERM, such as multiprocessing's tracker
+    grace: float = 30.0
 
 
 def fails(source: str) -> Any:
@@ -209,7 +209,6 @@ case(
     "cross_val_score(RandomForestClassifier(10, random_state=0), X, y, cv=2, n_jobs=2)",
     "RandomForestClassifier(10, random_state=0, n_jobs=2).fit(X, y).score(X, y)",
     "from joblib.externals.loky import get_reusable_executor\nget_reusable_executor().shutdown(wait=True)",
-    grace=1.0,
 )
 
 # Processes
@@ -232,14 +231,14 @@ case(
     "with mp.get_context('spawn').Pool(1) as pool: print(pool.map(local_functions.square, range(4)), pool.map(local_functions.where, [1]), pool.map(eval, ['__import__(\"sys\").path, __import__(\"sys\").argv[0][-20:]']))",
     "with mp.get_context('forkserver').Pool(1) as pool: print(pool.map(local_functions.square, range(4)))",
     files={"local_functions.py": LOCAL},
-    grace=1.0,
 )
 case(
     "asynchronous",
     "import asyncio\nawait asyncio.sleep(0.01)\ntype(asyncio.get_running_loop()).__name__, asyncio.get_event_loop_policy(), asyncio.get_running_loop().get_debug()",
     "async def one(n):\n    await asyncio.sleep(0)\n    return n\nawait asyncio.gather(*(one(n) for n in range(4)))",
     "async with asyncio.timeout(5): print(await asyncio.to_thread(sum, [1, 2]))",
-    fails("asyncio.run(one(1))"),
+    fails("waiting = one(1)\nasyncio.run(waiting)"),
+    "waiting.close()",
     "p = await asyncio.create_subprocess_exec('echo', 'from a child', stdout=-1); print((await p.communicate())[0])",
     fails("await asyncio.wait_for(asyncio.sleep(20), 0.05)"),
     "asyncio.get_running_loop().is_running(), [type(s).__name__ for s in [asyncio.get_child_watcher()]]",

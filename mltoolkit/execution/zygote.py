@@ -594,7 +594,11 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
             if not refusal or not template.unchanged():
                 break
         spare.close()
+        select.select([link], [], [], _BEGINNING)  # the kernel that begins now needs the processors more than the next one
     os._exit(0)
+
+
+_BEGINNING = 0.05  # seconds
 
 
 def _watch(connection: socket.socket, kernel: int) -> int | None:

@@ -286,7 +286,7 @@ def _check_place(target: Path) -> None:
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputRefused(f"the folder {target.parent} is read-only for this user", path=str(target))
 
-# %% ../../nbs/01_notebook/00_document.ipynb #119938a7
+# %% ../../nbs/01_notebook/00_document.ipynb #b1bfa18b
 def pieces(
     notebook: NotebookNode,  # format 4
 ) -> Iterator[str]:
@@ -301,11 +301,41 @@ def pieces(
 
 
 def _text(notebook: NotebookNode, cells: list[Any], metadata: Any) -> str:
-    from nbformat import from_dict
-    from nbformat.v4 import writes
+    """What nbformat writes of these cells, without copying all of them first."""
+    from nbformat.v4.nbjson import BytesEncoder
 
-    frame = {"nbformat": notebook.nbformat, "nbformat_minor": notebook.nbformat_minor}
-    return cast(str, writes(from_dict({"cells": cells, "metadata": metadata, **frame})))
+    kept = {name: value for name, value in metadata.items() if name not in ("orig_nbformat", "orig_nbformat_minor", "signature")}
+    content = {"cells": [_in_lines(cell) for cell in cells], "metadata": kept, "nbformat": notebook.nbformat, "nbformat_minor": notebook.nbformat_minor}
+    return json.dumps(content, cls=BytesEncoder, indent=1, sort_keys=True, separators=(",", ": "), ensure_ascii=False)
+
+
+def _in_lines(cell: Any) -> dict[str, Any]:
+    """A cell as it is in the file: its texts as lists of lines."""
+    shown = {**cell, "metadata": {name: value for name, value in cell["metadata"].items() if name != "trusted"}}
+    if isinstance(cell.get("source"), str):
+        shown["source"] = cell["source"].splitlines(True)
+    if cell.get("attachments"):
+        shown["attachments"] = {name: _bundle_in_lines(bundle) for name, bundle in cell["attachments"].items()}
+    if cell["cell_type"] == "code":
+        shown["outputs"] = [_output_in_lines(output) for output in cell["outputs"]]
+    return shown
+
+
+def _output_in_lines(output: Any) -> dict[str, Any]:
+    if output["output_type"] in ("execute_result", "display_data") and "data" in output:
+        return {**output, "data": _bundle_in_lines(output["data"])}
+    if output["output_type"] == "stream" and isinstance(output["text"], str):
+        return {**output, "text": output["text"].splitlines(True)}
+    return dict(output)
+
+
+def _bundle_in_lines(bundle: Any) -> dict[str, Any]:
+    from nbformat.v4.rwbase import _non_text_split_mimes
+
+    return {
+        mime: value.splitlines(True) if isinstance(value, str) and (mime.startswith("text/") or mime in _non_text_split_mimes) else value
+        for mime, value in bundle.items()
+    }
 
 
 def dumps(

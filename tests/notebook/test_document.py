@@ -666,3 +666,27 @@ def test_tags_and_where_they_are(write: Callable[..., Path], bare_workspace: Pat
     assert [document.tags(cell) for cell in notebook.cells] == [["parameters"], [], []]
     assert document.find_tagged(notebook, "parameters") == 0
     assert document.find_tagged(notebook, "injected-parameters") is None
+
+
+def test_the_file_is_what_nbformat_writes() -> None:
+    import nbformat
+
+    data = {"text/plain": "a\nb", "text/html": "<p>\n</p>", "image/svg+xml": "<svg>\n", "image/png": "QUJD", "application/json": {"b": [1, "x\ny"]}}
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": "one\r\ntwo\x0bthree\u2028"},
+        {"output_type": "display_data", "data": data, "metadata": {"image/png": {"width": 1}}},
+        {"output_type": "execute_result", "data": {"application/javascript": "a;\nb;"}, "metadata": {}, "execution_count": 1},
+        {"output_type": "error", "ename": "E", "evalue": "v\nw", "traceback": ["one\n", "two"]},
+    ]
+    cells = [
+        {"cell_type": "code", "id": "a", "metadata": {"trusted": True, "tags": ["x"]}, "source": "1\n2", "execution_count": 1, "outputs": outputs},
+        {"cell_type": "markdown", "id": "b", "metadata": {}, "source": "ü\n", "attachments": {"a.svg": {"image/svg+xml": "<svg>\n</svg>"}}},
+        {"cell_type": "raw", "id": "c", "metadata": {}, "source": ""},
+        {"cell_type": "code", "id": "d", "metadata": {}, "source": "", "execution_count": None, "outputs": []},
+    ]
+    metadata = {"orig_nbformat": 3, "signature": "s", "kernelspec": {"name": "python3"}}
+    for chosen in (cells, cells[:1], []):
+        notebook = nbformat.from_dict({"cells": chosen, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+        before = nbformat.from_dict(notebook)
+        assert document.dumps(notebook) == nbformat.v4.writes(notebook) + "\n"
+        assert notebook == before

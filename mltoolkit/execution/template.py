@@ -232,7 +232,6 @@ class Template:
         app.init_kernel = self._init_kernel
         app.initialize(["-f", "", *arguments])
         app.configure_tornado_logger()
-        app.log.setLevel(app.log_level)  # what nobody would be shown is not made; it is four records for each cell
         _end_children_soon(app.kernel, zygote.children)
         self._use_once()
         self.configured = self.configuration()

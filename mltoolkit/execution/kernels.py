@@ -207,7 +207,7 @@ def fork_kernel(
         os.umask(mask)
         message = {
             "env": dict(request.env), "cwd": request.cwd, "arguments": request.arguments, "notebook": request.notebook,
-            "report": request.report, "launcher": "ipykernel_launcher.py", "umask": mask, "affinity": sorted(os.sched_getaffinity(0)),
+            "report": request.report, "umask": mask, "affinity": sorted(os.sched_getaffinity(0)),
             "spare": request.spare, "command": request.command,
         }  # fmt: skip
         try:

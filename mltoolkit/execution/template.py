@@ -7,7 +7,7 @@ each kernel is forked, one ahead of need.
 
 The kernel is ipykernel's own, with its thread that writes output and its readers of what C code prints;
 what is left out are the five sockets of ZeroMQ, with their threads, that the world would connect to. In
-their place there is one stream socket to the runner. Requests go in; what the kernel publishes, and its
+their place there is one socket to the runner. Requests go in; what the kernel publishes, and its
 replies, come out, in the order in which they were sent. Each message is that of the Jupyter protocol, with a
 frame in front that names the channel.
 """
@@ -17,12 +17,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import signal
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 SHELL, IOPUB, END = b"shell", b"iopub", b"end"
@@ -74,7 +73,7 @@ class Publishing:
     """What ipykernel's output thread takes for its socket.
 
     Whoever publishes writes to the wire himself, one at a time, instead of waking that thread for it. A signal
-    may break off a long message, but not mix it with another."""
+    may break off a long message, but not mix it with another: what its handler shows in the middle of one follows it."""
 
     def __init__(self) -> None:
         import threading
@@ -83,17 +82,27 @@ class Publishing:
 
         self.context = zmq.Context()  # for the thread's own events, and for what forked children show
         self.wire: socket.socket | None = None
-        self.turn = threading.Lock()
+        self.turn = threading.RLock()
+        self.waiting: deque[list[Any]] = deque()
+        self.sending = False
 
     def send_multipart(self, frames: list[Any], flags: int = 0, copy: bool = True, track: bool = False, *, channel: bytes = IOPUB) -> None:
         """Send one message to the runner; without one, which is before it came or after it went, drop it."""
         with self.turn:
-            if self.wire is not None:
-                try:
-                    for packet in packets([channel, *frames]):
+            if self.wire is None:
+                return
+            self.waiting.append([channel, *frames])
+            if self.sending:
+                return
+            self.sending = True
+            try:
+                while self.waiting:
+                    for packet in packets(self.waiting.popleft()):
                         self.wire.send(packet)
-                except OSError:
-                    self.wire = None
+            except OSError:
+                self.wire = None
+            finally:
+                self.sending = False
 
     def close(self) -> None:
         """Do nothing: the wire is closed by the end of the process."""
@@ -112,12 +121,12 @@ def _publish_at_once(thread: Any) -> None:
     thread.send_multipart = send_multipart
 
 
-def _flush_what_is_there(stream: Any) -> None:
+def _flush_what_is_there(stream: Any, publishing: Publishing) -> None:
     """Spare the output thread from being asked to flush nothing, which it is six times for each cell."""
     import threading
 
     through_thread, in_thread = stream.flush, stream._flush
-    turn = threading.Lock()
+    turn = threading.RLock()
 
     def _flush() -> None:
         if stream._is_master_process():
@@ -128,6 +137,9 @@ def _flush_what_is_there(stream: Any) -> None:
 
     def flush() -> None:
         if stream._is_master_process():
+            if publishing.turn._is_owned():  # type: ignore[attr-defined]
+                in_thread()  # a signal's handler: the output thread waits for the message in whose middle this is
+                return
             with turn:  # what is being flushed will have been sent
                 if not stream._buffers:
                     return
@@ -181,7 +193,7 @@ def _requests() -> Any:
                 task.add_done_callback(self.tasks.discard)
 
         async def end(self) -> None:
-            """Do what a request to shut down on the control channel does: what is shown from here belongs to the last cell."""
+            """Do what a request to shut down does on the control channel: it does not become the parent of what is shown."""
             done = self.kernel.do_shutdown(False)
             if inspect.isawaitable(done):
                 await done
@@ -308,8 +320,8 @@ class Template:
         kernel.shell_stream.thread, kernel.shell_stream.kernel = thread, kernel
         kernel._execute_sleep = 0.0  # it is for output that comes another way than the reply
         type(app).init_io(app)
-        _flush_what_is_there(sys.stdout)
-        _flush_what_is_there(sys.stderr)
+        for output in (sys.stdout, sys.stderr):
+            _flush_what_is_there(output, thread.socket)
         type(app).init_signal(app)
         kernel._stdout, kernel._stderr = sys.stdout, sys.stderr
         app.displayhook.get_execution_count = lambda: kernel.execution_count

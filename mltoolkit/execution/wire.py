@@ -5,7 +5,6 @@
 # %% ../../nbs/03_execution/00c_wire.ipynb #d5aca2f2
 from __future__ import annotations
 
-import contextlib
 import json
 import select
 import socket

@@ -144,3 +144,22 @@ def test_much_is_shown_while_it_ends(place: Place) -> None:
     ran = place.execute("import atexit\natexit.register(lambda: (print('w' * 3_000_000, flush=True), open('left-it', 'w').close()))")
     assert (ran.outcome.usage.exit_code, ran.outcome.usage.signal) == (0, None)
     assert (ran.cwd / "left-it").exists()  # nobody shows it, but somebody takes it
+
+
+def test_a_handler_of_signals_shows_something_in_the_middle_of_a_message(place: Place) -> None:
+    shows = (
+        "import signal\nfrom IPython.display import display, HTML\nlong = HTML('z' * 700_000)\ncalls = []\n"
+        "def handler(*_):\n    calls.append(1)\n    display(HTML('from the handler'))\n    print('printed by it', flush=True)\n"
+        "    if not done: signal.setitimer(signal.ITIMER_REAL, 0.002)\n"
+        "done = False\nsignal.signal(signal.SIGALRM, handler)\nsignal.setitimer(signal.ITIMER_REAL, 0.002)\n"
+        "for _ in range(40): display(long)\ndone = True\nsignal.setitimer(signal.ITIMER_REAL, 0)"
+    )
+    ran = place.execute(shows, "len(calls)", cell_timeout=30, output_limit=100_000_000)
+    assert (ran.outcome.status, ran.outcome.warm) == (Status.succeeded, True)
+    outputs = ran.notebook.cells[0].outputs
+    shown = [output.data["text/html"] for output in outputs if output.output_type == "display_data"]
+    calls = int(ran.notebook.cells[1].outputs[0].data["text/plain"])
+    assert calls > 5
+    assert (shown.count("z" * 700_000), shown.count("from the handler")) == (40, calls)
+    assert ran.text.count("printed by it\n") == calls
+    assert "timed out" not in ran.text

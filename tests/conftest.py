@@ -115,6 +115,21 @@ def write() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def put(bare_workspace: Path) -> Callable[..., Path]:
+    """Writes a notebook of these cells into the workspace."""
+
+    from mltoolkit.conventions.rules import example_notebook
+
+    def writing(name: str, *cells: str | dict[str, Any]) -> Path:
+        path = bare_workspace / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(example_notebook(cells))
+        return path
+
+    return writing
+
+
+@pytest.fixture
 def kernelspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Installs a kernel for this test: `kernelspec("tiny", sys.executable, "kernel.py", "{connection_file}")`."""
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))

@@ -19,19 +19,6 @@ from mltoolkit.conventions.rules import Choice, example_notebook, rules
 from mltoolkit.errors import Invalid, SettingsError
 
 
-@pytest.fixture
-def put(bare_workspace: Path) -> Callable[..., Path]:
-    """Writes a notebook of these cells into the workspace."""
-
-    def writing(name: str, *cells: str | dict[str, Any]) -> Path:
-        path = bare_workspace / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(example_notebook(cells))
-        return path
-
-    return writing
-
-
 def settle(root: Path, *lines: str) -> None:
     (root / "settings.ini").write_text("\n".join(["[mltoolkit]", *lines]) + "\n")
 

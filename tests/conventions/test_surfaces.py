@@ -23,19 +23,6 @@ from mltoolkit.conventions.rules import example_notebook, rules
 from mltoolkit.errors import Cancelled, Finding, GateRefused, Invalid
 
 
-@pytest.fixture
-def put(bare_workspace: Path) -> Callable[..., Path]:
-    """Writes a notebook of these cells into the workspace."""
-
-    def writing(name: str, *cells: str | dict[str, Any]) -> Path:
-        path = bare_workspace / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(example_notebook(cells))
-        return path
-
-    return writing
-
-
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 

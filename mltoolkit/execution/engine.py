@@ -41,6 +41,7 @@ class Order(Destination):
     confide: str = ""  # code executed after the parameters, unseen: it sets the secrets
     checkpoint: Callable[[], None] | None = None  # writes the notebook so far; called now and then
     meanwhile: Callable[[], None] = lambda: None  # called while the kernel starts, which takes it a second
+    ending: Callable[[], None] | None = None  # called while the kernel ends, after success, when the notebook is complete; must not raise
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Outcome:
     skipped: int = 0
     warnings: list[str] = field(default_factory=list)  # what did not go as it should without ending it
     kept: bool = True  # whether all of it could be written down; not on a full disk
+    as_ended: bool = False  # whether the notebook is as it was when `ending` was called: the kernel showed nothing more
 
 # %% ../../nbs/03_execution/01_engine.ipynb #b6be7ead
 def execute(
@@ -82,6 +84,8 @@ def execute(
         with stop_on_signals(stopping), session:
             outcome.warm = session.warm
             _loop(notebook, order, session, deadline, outcome)
+            if outcome.status is Status.succeeded and order.ending:
+                _end_meanwhile(notebook, order, session, outcome)
             session.close(order.grace if outcome.status is not Status.kernel_died else 0)
     except KernelDied as error:
         outcome.status, outcome.message = Status.kernel_died, error.message
@@ -97,8 +101,22 @@ def execute(
     if outcome.status is Status.kernel_died and outcome.cell is not None:
         outcome.signal = session.usage.signal
         outcome.message = _obituary(session.usage, outcome.cell)
-    _end(notebook, outcome)
+    if not outcome.as_ended:
+        _end(notebook, outcome)
     return outcome
+
+
+def _end_meanwhile(notebook: NotebookNode, order: Order, session: KernelSession, outcome: Outcome) -> None:
+    """End the kernel, and let what is done with the complete notebook be done in the time which that takes."""
+    hear, outcome.as_ended = session.overhear, True
+
+    def overhear(message: dict[str, Any]) -> None:
+        outcome.as_ended = False
+        hear(message)
+
+    session.overhear = overhear
+    _end(notebook, outcome)
+    session.close(order.grace, order.ending or (lambda: None))
 
 # %% ../../nbs/03_execution/01_engine.ipynb #3499cfb3
 def _loop(

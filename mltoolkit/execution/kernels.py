@@ -129,6 +129,7 @@ class WarmProcess:
     ) -> None:
         self.connection, self.pid, self.supervisor, self.language_info = connection, pid, supervisor, language_info or {}
         self.returncode: int | None = None
+        self.usage: dict[str, Any] = {}  # what it used, once it has ended; see supervisor.py
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal, or None while the kernel is there."""
@@ -150,8 +151,9 @@ class WarmProcess:
             if ready.poll(None if timeout is None else timeout * 1000):
                 self.connection.settimeout(5.0)
                 try:
-                    code = zygote.receive(self.connection)[0]["returncode"]
-                except (OSError, EOFError, ValueError):
+                    said = zygote.receive(self.connection)[0]
+                    code, self.usage = said["returncode"], said["usage"]
+                except (OSError, EOFError, ValueError, KeyError):
                     code = None
                 self.returncode = -signal.SIGKILL if code is None else code
                 self.connection.close()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -40,7 +41,7 @@ class Wanted:
     kernel_name: str  # such as `python3`
     cwd: Path
     env: Mapping[str, str]  # its whole environment
-    folder: Path  # for its sockets, and for what its supervisor reports
+    folder: Path  # for its sockets, and for what its supervisor reports; made if there are any
     warm: bool | None = None  # whether to fork it: None if one can be had at once, True waits for it
 
     @property
@@ -87,6 +88,9 @@ class Link(Protocol):
 
     def ask_to_end(self) -> None:
         """Ask the kernel to shut down."""
+
+    def used(self) -> dict[str, Any]:
+        """What the kernel that has ended used, in the words of its supervisor; nothing where there was none."""
 
     def close(self) -> None:
         """Let go of the kernel's process and of the connection."""
@@ -164,7 +168,8 @@ class Channels:
     """Any kernel, over the sockets of Jupyter's own client."""
 
     def __init__(self, wanted: Wanted, manager: KernelManager) -> None:
-        self.manager, self.python = manager, _runs_ipykernel(manager)
+        wanted.folder.mkdir(mode=0o700)
+        self.manager, self.python, self.report = manager, _runs_ipykernel(manager), wanted.report
         self.client: BlockingKernelClient = None  # type: ignore[assignment]  # until it is settled
         self.language_info: dict[str, Any] = {}
         self.warm, self._pidfd, self._listening = False, -1, False
@@ -258,6 +263,14 @@ class Channels:
         """Ask the kernel to shut down."""
         if self.client is not None:
             self.client.control_channel.send(self.client.session.msg("shutdown_request", {"restart": False}))
+
+    def used(self) -> dict[str, Any]:
+        """What the kernel that has ended used."""
+        try:
+            found: dict[str, Any] = json.loads(self.report.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
 
     def close(self) -> None:
         """Let go of the kernel's process and of the connection."""
@@ -358,6 +371,10 @@ class Wired:
     def ask_to_end(self) -> None:
         """Ask the kernel to shut down."""
         self.wire.ask_to_end()
+
+    def used(self) -> dict[str, Any]:
+        """What the kernel that has ended used."""
+        return self.process.usage
 
     def close(self) -> None:
         """Let go of the kernel's process and of the connection."""

@@ -67,8 +67,8 @@ def warm_kernel(
     if not settings.get("warm", wait or None, start=root):
         raise Unavailable("the setting warm says no")
     request = Request(
-        python, arguments, cwd, env, str(root), kernels.preloads(root), _notebook(env, cwd), _report(command),
-        None if wire is None else _without_connection(arguments),
+        python, arguments, cwd, env, str(root), kernels.preloads(root), _notebook(env, cwd),
+        *((_report(command), None) if wire is None else ("", _without_connection(arguments))),
     )  # fmt: skip
     with open(os.devnull, "r+b") as nothing:
         files = [nothing.fileno(), *(_file(options.get(name), number, nothing.fileno()) for number, name in ((1, "stdout"), (2, "stderr")))]

@@ -50,6 +50,7 @@ class Recording:
     experiment_id: str = ""
     redactor: Redactor = field(default_factory=Redactor)
     tags: dict[str, str] = field(default_factory=dict)
+    complete: bool = False  # whether the executed notebook has been written as it is to stay
 
     @property
     def target(self) -> Path:
@@ -59,6 +60,12 @@ class Recording:
     def keep(self, notebook: NotebookNode) -> None:
         """Write the notebook so far into the run's folder."""
         document.write(Redactor(self.plan.secrets).notebook(notebook), self.target, durable=False)  # what it removes is counted at the end
+
+    def finish(self, notebook: NotebookNode) -> None:
+        """Write the notebook as it will be, unless something more is shown. If that fails, it will again, and be said, later."""
+        with contextlib.suppress(OSError):
+            document.write(Redactor(self.plan.secrets).notebook(notebook), self.target)
+            self.complete = True
 
     def save(self, *, durable: bool = True) -> None:
         """Write the manifest as it is now."""
@@ -207,10 +214,12 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
     }
     if plan.seed is not None:
         variables["PYTHONHASHSEED"] = str(plan.seed % 2**32)
-    if recording.store is not None:
-        from mltoolkit.record import tracking
+    if recording.store is not None or settings.is_workspace(plan.root):
+        from mltoolkit.record.tracking import workspace_environment
 
-        variables |= tracking.workspace_environment(plan.root) | {
+        variables |= workspace_environment(plan.root)
+    if recording.store is not None:
+        variables |= {
             "MLFLOW_RUN_ID": run.run_id,
             "MLFLOW_EXPERIMENT_ID": recording.experiment_id,
             "MLTOOLKIT_RUN_ID": run.run_id,
@@ -248,6 +257,7 @@ def order(
         redactor=recording.redactor,
         checkpoint=lambda: recording.keep(plan.notebook),
         meanwhile=lambda: _get_ready(plan.language),
+        ending=lambda: recording.finish(plan.notebook),
         **plan.limits,
     )
     if watch:
@@ -299,6 +309,7 @@ def conclude(
     if recording.store is not None:
         with _tolerated(run, "metrics could not be read back"):
             run.metrics = dict(recording.store.get_run(run.run_id).data.metrics)
+    recording.complete &= outcome.as_ended
     _publish(recording, notebook, outcome.kept)
     run.warnings = recording.redactor.value(run.warnings)
     run.redacted = dict(recording.redactor.counts)
@@ -330,7 +341,8 @@ def _publish(recording: Recording, notebook: NotebookNode, kept: bool) -> None:
     notebook = recording.redactor.notebook(notebook)
     with _marked(notebook, run) as shown:
         with _tolerated(run, "the executed notebook could not be written"):
-            document.write(shown, recording.target)
+            if not recording.complete:
+                document.write(shown, recording.target)
             (recording.folder / runs.JOURNAL).unlink(missing_ok=True)
         with _tolerated(run, f"the output {plan.output} could not be written"):
             if plan.output is not None and not kept:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -129,7 +129,7 @@ class KernelSession:
     ) -> None:
         self.kernel_name, self.cwd, self.env = kernel_name, Path(cwd), dict(env)
         self.stop, self.start_timeout, self.meanwhile, self.asked_warm = stop, start_timeout, meanwhile, warm
-        self.folder = Path(tempfile.mkdtemp(prefix="mlt-"))
+        self.folder = Path(tempfile.gettempdir(), f"mlt-{secrets.token_hex(6)}")
         self.reply: dict[str, Any] = {}
         self.overhear: Callable[[dict[str, Any]], None] = lambda message: None  # called with what belongs to no request being waited for
         self.lost = 0  # how often the kernel answered, but the message that ends its output did not come
@@ -147,7 +147,6 @@ class KernelSession:
                 if not self.warm:
                     raise
                 _close(self, grace=0)  # whatever is wrong with the forked one, the ordinary way may be open
-                self.folder.mkdir(mode=0o700)
                 self.asked_warm = False
                 self._start()
         except BaseException:
@@ -216,11 +215,15 @@ class KernelSession:
         with contextlib.suppress(OSError, RuntimeError):
             self.connected.interrupt()
 
-    def close(self, grace: float = 10.0) -> None:
+    def close(
+        self,
+        grace: float = 10.0,  # seconds for it to end by itself
+        meanwhile: Callable[[], None] = lambda: None,  # called while it does; it must not raise
+    ) -> None:
         """End the kernel: politely first, then not. Never raises; safe to call twice."""
         if not self._closed:
             self._closed = True
-            _close(self, grace)
+            _close(self, grace, meanwhile)
 
 # %% ../../nbs/03_execution/00e_session.ipynb #81e6921c
 def _must_be_ready(session: KernelSession, event: Event) -> None:
@@ -305,13 +308,14 @@ class _Waiting:
         return some
 
 # %% ../../nbs/03_execution/00e_session.ipynb #0f99d4e2
-def _close(session: KernelSession, grace: float) -> None:
+def _close(session: KernelSession, grace: float, meanwhile: Callable[[], None] = lambda: None) -> None:
     link = session.link
     try:
         if link is not None:
             if grace > 0 and link.alive():
                 with contextlib.suppress(Exception):
                     link.ask_to_end()
+                meanwhile()
                 _gone(session, link, grace)
             for number in (signal.SIGTERM, signal.SIGKILL):
                 if link.alive():
@@ -320,8 +324,9 @@ def _close(session: KernelSession, grace: float) -> None:
                     _gone(session, link, 10.0)
             _listen(session, link)
     finally:
-        session.usage = _usage(session.folder / "usage.json")
         if link is not None:
+            with contextlib.suppress(TypeError):  # of another version
+                session.usage = Usage(**link.used())
             link.close()
         shutil.rmtree(session.folder, ignore_errors=True)
 
@@ -343,10 +348,3 @@ def _gone(session: KernelSession, link: Link, patience: float) -> bool:
         link.poll(int(left * 1000) + 1)
         _listen(session, link)
     return True
-
-
-def _usage(path: Path) -> Usage:
-    try:
-        return Usage(**json.loads(path.read_text()))
-    except (OSError, TypeError, ValueError):
-        return Usage()

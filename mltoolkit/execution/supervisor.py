@@ -57,13 +57,6 @@ def sweep(kernel: int, patience: float = 5.0) -> tuple[int, int | None]:
     status = None
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        alive = descendants()
-        for pid in alive:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
-            ended.add(pid)
         try:
             while True:
                 pid, code = os.waitpid(-1, os.WNOHANG)
@@ -72,27 +65,38 @@ def sweep(kernel: int, patience: float = 5.0) -> tuple[int, int | None]:
                 if pid == kernel:
                     status = code
         except ChildProcessError:
-            if not alive:
-                break
+            break  # what is left behind is, or becomes, a child of this process
+        for pid in descendants():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue
+            ended.add(pid)
         time.sleep(0.005)
     return len(ended - {kernel}), status
+
+
+def usage(status: int | None, leftover: int) -> dict[str, int | float | None]:
+    """What became of the kernel, and what it used."""
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    scale = 1 if sys.platform == "darwin" else 1024
+    killed = status is not None and os.WIFSIGNALED(status)
+    return {
+        "exit_code": os.WEXITSTATUS(status) if status is not None and not killed else None,
+        "signal": os.WTERMSIG(status) if status is not None and killed else None,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_memory_bytes": used.ru_maxrss * scale,
+        "leftover": leftover,
+    }
 
 
 def report(path: str, status: int | None, leftover: int) -> None:
     """Write what became of the kernel, in one step."""
     import json
-    import resource
 
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    scale = 1 if sys.platform == "darwin" else 1024
-    killed = status is not None and os.WIFSIGNALED(status)
-    content = {
-        "exit_code": os.WEXITSTATUS(status) if status is not None and not killed else None,
-        "signal": os.WTERMSIG(status) if status is not None and killed else None,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_memory_bytes": usage.ru_maxrss * scale,
-        "leftover": leftover,
-    }
+    content = usage(status, leftover)
     try:
         with open(path + ".tmp", "w") as file:
             json.dump(content, file)

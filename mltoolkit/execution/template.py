@@ -330,7 +330,28 @@ class Template:
         shell._orig_sys_module_state.update(stdout=sys.stdout, stderr=sys.stderr)
         atexit.unregister(shell.atexit_operations)
         atexit.register(shell.atexit_operations)  # before the output thread is stopped, as it is where that was made first
+        self._start()
         return [0, *(getattr(stream, "_original_stdstream_copy", number) for number, stream in ((1, sys.stdout), (2, sys.stderr)))]
+
+    def _start(self) -> None:
+        """Let the kernel be ready for requests, and answer one of which nothing is left but the memory that it changed."""
+        from ipykernel import kernelbase
+        from tornado.ioloop import IOLoop
+        from zmq import Frame
+
+        kernel, stream, shell = self.app.kernel, self.app.kernel.shell_stream, self.app.shell
+        self.app.io_loop = stream.io_loop = loop = IOLoop.current()
+        start: Any = kernelbase.Kernel.start
+        start(kernel)
+        content = {"code": "pass", "silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False, "stop_on_error": False}
+        message = self.app.session.serialize(self.app.session.msg("execute_request", content))
+
+        async def practise() -> None:
+            await stream.callback([Frame(part) for part in message])
+
+        loop.run_sync(practise, timeout=5.0)
+        shell.display_formatter.format(0)
+        shell.exit_now = False
 
     def assign(self, arguments: list[str], cwd: str) -> None:
         """Take over what is known of a kernel since it was asked for."""
@@ -343,15 +364,11 @@ class Template:
 
     def run(self, wire: socket.socket) -> None:
         """Serve requests until one says that it is enough."""
-        from ipykernel import kernelbase
         from tornado.ioloop import IOLoop
 
-        kernel, stream = self.app.kernel, self.app.kernel.shell_stream
+        stream = self.app.kernel.shell_stream
         self.app.iopub_thread.socket.wire = wire
-        self.app.io_loop = stream.io_loop = loop = IOLoop.current()
-        kernel.shell.exit_now = False
-        start: Any = kernelbase.Kernel.start
-        start(kernel)
+        loop = stream.io_loop
         loop.add_handler(wire.fileno(), lambda _, events: stream.arrived(wire, events), IOLoop.READ)
         with contextlib.suppress(KeyboardInterrupt):
             loop.start()

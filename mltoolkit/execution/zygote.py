@@ -247,6 +247,8 @@ class Starting:
         import threading
 
         gc.enable()
+        _fresh_random_state()
+        self.launcher = importlib.util.find_spec("ipykernel_launcher")
         threading._counter = itertools.count(1).__next__  # type: ignore[attr-defined]
         threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
 
@@ -256,18 +258,17 @@ class Starting:
         variables = {**request["env"], "JPY_PARENT_PID": parent, "_MLTOOLKIT_SUPERVISOR": parent}
         self.be_in(request, variables)
         _fresh_backend(variables)
-        launcher = importlib.util.find_spec("ipykernel_launcher")
-        sys.argv = [(launcher and launcher.origin) or "ipykernel_launcher.py", *request["arguments"]]
+        sys.argv = [(self.launcher and self.launcher.origin) or "ipykernel_launcher.py", *request["arguments"]]
 
     def be_in(self, request: dict[str, Any], variables: dict[str, str]) -> None:
-        """Take over the environment and the folder of whoever asked, and nothing that is random."""
-        os.environ.clear()
-        os.environ.update(variables)
+        """Take over the environment and the folder of whoever asked."""
+        for name in set(os.environ) - set(variables):
+            del os.environ[name]
+        os.environ.update({name: value for name, value in variables.items() if os.environ.get(name) != value})
         time.tzset()
         os.umask(request["umask"])
         os.sched_setaffinity(0, request["affinity"])
         os.chdir(request["cwd"])
-        _fresh_random_state()
         _fresh_folder(request["cwd"])
         tracking = sys.modules.get("mltoolkit.record.tracking")
         if tracking is not None:
@@ -449,6 +450,32 @@ def answer_late() -> None:
         pyplot.install_repl_displayhook()
 
 
+LARGE, MADV_COLLAPSE = 1 << 21, 25  # bytes of a large page; see madvise(2), Linux 6.1
+
+
+def collapse() -> None:
+    """Have the system keep this process's memory in large pages, where it can.
+
+    To fork it and to end the fork takes a step for each page that is mapped, of which a large one stands for 512.
+    A page that a fork changes is still copied as a small one."""
+    import ctypes
+
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    with contextlib.suppress(OSError), open("/proc/self/smaps") as file:
+        start = end = 0
+        for line in file:
+            words = line.split()
+            if not words[0].endswith(":"):  # the first line of a mapping
+                start, end = (int(part, 16) for part in words[0].split("-"))
+                if words[5:] not in ([], ["[heap]"]):
+                    end = start
+            elif words[0] == "Anonymous:" and int(words[1]) * 1024 > 0.75 * (end - start):
+                first, last = -(-start // LARGE) * LARGE, end // LARGE * LARGE
+                if first < last:
+                    madvise(first, last - first, MADV_COLLAPSE)
+
+
 # -- supervising -------------------------------------------------------------------------------------------
 
 
@@ -501,9 +528,11 @@ class Supervision:
     def conclude(self, connection: socket.socket | None, report: str) -> NoReturn:
         """End what is left, and say what became of the kernel."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        leftover, used = 0, {}
         if self.adopts:
             leftover, seen = self.supervisor.sweep(self.kernel)
             self.status = seen if self.status is None else self.status
+            used = self.supervisor.usage(self.status, leftover)
         elif self.kernel and self.status is None:
             os.kill(self.kernel, signal.SIGKILL)
             self.status = os.waitpid(self.kernel, 0)[1]
@@ -513,7 +542,7 @@ class Supervision:
                 self.supervisor.tidy(report)
         if connection is not None:
             with contextlib.suppress(OSError):
-                send(connection, {"returncode": None if self.status is None else os.waitstatus_to_exitcode(self.status)})
+                send(connection, {"returncode": None if self.status is None else os.waitstatus_to_exitcode(self.status), "usage": used})
         os._exit(0)
 
 
@@ -567,6 +596,7 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
     config["made"] = {name: value for name, value in os.environ.items() if config["variables"].get(name) != value}
     gc.collect()
     gc.freeze()
+    collapse()
     while template.unchanged() and len(os.listdir("/proc/self/task")) == 1:
         spare, other = socket.socketpair()
         if not os.fork():
@@ -755,6 +785,7 @@ class Zygote:
         gc.collect()
         gc.disable()
         gc.freeze()
+        collapse()
         self._have_template()
         self.state()
         while self._goes_on():

@@ -77,11 +77,15 @@ class RunContext:
     """Tells MLflow where a run comes from (entry point `mlflow.run_context_provider`)."""
 
     def __init__(self) -> None:
-        self.root = _workspace_with_settings()
-        if self.root is not None and "MLTOOLKIT_RUN_ID" not in os.environ:
+        if "MLTOOLKIT_RUN_DIR" not in os.environ and self.root is not None:  # a run's environment has it all
             with contextlib.suppress(MltoolkitError, OSError):  # a broken settings.ini must not break `import mlflow`
                 for name, value in workspace_environment(self.root).items():
                     os.environ.setdefault(name, value)
+
+    @property
+    def root(self) -> Path | None:
+        """The workspace in which this process is, if it has settings."""
+        return _workspace_with_settings()
 
     def in_context(self) -> bool:
         """Whether this process works in a workspace."""

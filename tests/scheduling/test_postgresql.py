@@ -52,7 +52,7 @@ def test_two_workers_run_200_jobs_once_each_though_the_server_dies(place: Place,
     place.until(lambda: finished(place) == 200, "200 jobs to be done", 300)
     place.stop(*workers)
     done = Counter(place.lines("done.txt"))
-    assert (len(done), set(done.values())) == (200, {1})
+    assert (len(done), set(done.values())) == (200, {1}), place.logs()
     assert place.attempts() == [(1, "succeeded")] * 200
     shares = dict(place.rows("SELECT split_part(worker, ':', 1), count(*) FROM mltoolkit_attempts GROUP BY 1"))
     assert set(shares) == {"one", "two"}

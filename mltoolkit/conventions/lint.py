@@ -46,14 +46,17 @@ def program() -> str | None:
     return str(own) if own.exists() else shutil.which("ruff")
 
 
-def _called(options: Iterable[str], files: list[str], root: Path, standard_input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Call ruff. Raises `Invalid` if it refuses."""
+def _called(options: Iterable[str], files: list[str], root: Path) -> bytes:
+    """Return what ruff writes. Raises `Invalid` if it refuses, or cannot be started."""
     command = [program() or "ruff", "check", "--force-exclude", "--no-show-fixes", *options, "--", *files]
-    done = subprocess.run(command, cwd=root, capture_output=True, check=False, input=standard_input)
-    if done.returncode == 2:
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise Invalid(f"ruff cannot be started: {error.strerror or error}", command=command[:3]) from error
+    if done.returncode not in (0, 1):
         said = " ".join(done.stderr.decode("utf-8", "replace").replace("ruff failed", "").split())
-        raise Invalid(f"ruff refuses: {said[:500]}", command=command[:3])
-    return done
+        raise Invalid(f"ruff refuses: {said[:500]}" if said else f"ruff ended with {done.returncode}", command=command[:3])
+    return done.stdout
 
 
 _MANY = 2000  # files a call, so that the command does not grow too long
@@ -69,15 +72,23 @@ def lint(
     if options is None:
         return []
     found: list[Finding] = []
+    names: dict[str, str] = {}
     for start in range(0, len(files), _MANY):
-        done = _called(["--output-format", "json", "--exit-zero", *options], files[start : start + _MANY], root)
-        found += [_finding(each, root) for each in json.loads(done.stdout or b"[]") if each.get("code") not in (None, "invalid-syntax", "E902")]
+        said = _called(["--output-format", "json", "--exit-zero", "--no-cache", *options], files[start : start + _MANY], root)
+        for told in json.loads(said or b"[]"):
+            if told.get("code") not in (None, "invalid-syntax", "E902"):
+                path = told["filename"]
+                names[path] = names.get(path) or _relative(path, root)
+                found.append(_finding(told, names[path]))
     return found
 
 
-def _finding(told: dict[str, Any], root: Path) -> Finding:
-    path = Path(told["filename"])
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _relative(file: str, root: Path) -> str:
+    path = Path(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _finding(told: dict[str, Any], name: str) -> Finding:
     cell = told.get("cell")
     fix = str((told.get("fix") or {}).get("message") or told.get("url") or "")
     line = (told.get("location") or {}).get("row")
@@ -95,8 +106,8 @@ def mend(
     options = ruff_choice(choice)
     if options is None or not files or program() is None:
         return ""
-    done = _called(["--diff" if diff else "--fix", "--exit-zero", "--quiet", *options], files, root)
-    return done.stdout.decode("utf-8", "replace") if diff else ""
+    said = _called(["--diff" if diff else "--fix", "--exit-zero", "--quiet", *options], files, root)
+    return said.decode("utf-8", "replace") if diff else ""
 
 # %% ../../nbs/04_conventions/11_lint.ipynb #58f8eff3
 _CONFIGURES = ("pyproject.toml", "ruff.toml", ".ruff.toml")

@@ -89,10 +89,10 @@ class Magic:
         """Look at notebooks; what cannot be done is said in one line."""
         try:
             options = _options(line)
-            paths = [Path(each).absolute() for each in options.paths] or [notebook_at_hand(self.shell.user_ns).absolute()]
+            paths = [Path(each) for each in options.paths] or [notebook_at_hand(self.shell.user_ns)]
             if not options.on_save:
                 return _look(paths, options)
-            watch = _Watch(paths, options, None, [])
+            watch = _Watch([path.absolute() for path in paths], options, None, [])
             watch.seen = watch.stamps() if all(path.exists() for path in paths) else []
             view = _look(paths, options)
         except MltoolkitError as error:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import functools
 import gc
 import hashlib
 import json
 import os
 import re
+import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from .. import __version__, settings
 from . import fixes
 from .job_rules import WrittenJob, writes, written_jobs
-from .lint import configuration, lint, mend, program
+from .lint import configuration, lint, linting, mend, program
 from .model import Notebook, read
 from .packaging import facts
 from .rules import Choice, Found, Rule, Workspace, codes, finding, rules
@@ -74,7 +74,7 @@ def analyse(
     try:
         notebook = read(content, path, job=job, settings=about)
     except NotebookInvalid as error:
-        return {"found": [["MLT001", str(error).removeprefix(f"{path} "), None, None, "", None]], "facts": None, "spared": {}}
+        return _unseen("MLT001", str(error).removeprefix(f"{path} "))
     spared = _spared(notebook)
     found: list[list[Any]] = []
     for code, rule in rules().items():
@@ -106,13 +106,25 @@ def _look(root: str, tasks: list[tuple[str, bool]], about: dict[str, Any]) -> li
         for path, job in tasks:
             content, problem = _content(Path(root, path))
             if problem:
-                found.append((path, "", {"found": [["MLT001", problem, None, None, "", None]], "facts": None, "spared": {}}))
+                found.append((path, "", _unseen("MLT001", problem)))
             else:
-                found.append((path, _digest(content), analyse(content, path, job=job, about=about)))
+                found.append((path, _digest(content), _analysed(content, path, job, about)))
     finally:
         if enabled:
             gc.enable()
     return found
+
+
+def _analysed(content: bytes, path: str, job: bool, about: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return analyse(content, path, job=job, about=about)
+    except Exception as error:  # noqa: BLE001 (such as no memory; it is no reason to leave the others out)
+        return _unseen("MLT005", f"it cannot be looked at: {type(error).__name__}: {error}"[:300])
+
+
+def _unseen(code: str, message: str) -> dict[str, Any]:
+    """What is said of a notebook that could not be looked at."""
+    return {"found": [[code, message, None, None, "", None]], "facts": None, "spared": {}}
 
 
 def _content(path: Path) -> tuple[bytes, str]:
@@ -132,16 +144,34 @@ def _look_at_all(root: Path, tasks: list[tuple[str, bool]], about: dict[str, Any
     if workers < 2 or len(tasks) < _ALONE:
         yield from _look(str(root), tasks, about)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
     rules()  # imported once, before the fork
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     size = max(1, min(50, len(tasks) // (workers * 4)))
     pieces = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    lost: list[tuple[str, bool]] = []
+    for piece, seen in zip(pieces, _in_processes(root, pieces, about, workers), strict=True):
+        yield from seen or ()
+        lost += piece if seen is None else []
+    for path, job in lost:  # each in a process of its own, to know which one it was
+        for seen in _in_processes(root, [[(path, job)]], about, 1):
+            yield from seen or [(path, "", _unseen("MLT005", _KILLED))]
+
+
+_KILLED = "the process that looked at it was killed, perhaps because it needed too much memory"
+
+
+def _in_processes(root: Path, pieces: list[list[tuple[str, bool]]], about: dict[str, Any], workers: int) -> Iterator[list[tuple[str, str, dict[str, Any]]] | None]:
+    """Look at some notebooks a piece; yield None for a piece whose process died."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for piece in pool.map(_look, [str(root)] * len(pieces), pieces, [about] * len(pieces)):
-            yield from piece
+        for future in [pool.submit(_look, str(root), piece, about) for piece in pieces]:
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                yield None
 
 # %% ../../nbs/04_conventions/13_check.ipynb #966182ba
 _MOST = 20_000  # entries
@@ -156,6 +186,7 @@ class _Cache:
     known: dict[str, Any] = field(default_factory=dict)
     used: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # of what was read, by path
+    stamps: dict[str, tuple[int, int] | None] = field(default_factory=dict)  # of what was there to read, by path
     changed: bool = False
 
     def get(self, key: str) -> Any:
@@ -354,15 +385,21 @@ def check(
     about = {"variables": tuple(settings.get("variables", start=root))}
     kept = _cache(root, about, cache)
     listed = {each.notebook for each in _all_jobs(root)}
-    looked = _results(root, {name: name in listed for name in notebooks}, about, kept, workers)
+    asked = {name: name in listed for name in notebooks}
     whole = any(each.resolve() == root for each in given or [root])
     needed = {job.notebook for name in jobs for job in written_jobs(root / name, root)} - set(notebooks) - {""}
-    others = _results(root, {name: True for name in needed if (root / name).is_file()}, about, kept, workers)
-    report = Report(root, [], len(notebooks) + len(jobs), looked=(*notebooks, *jobs), readable=frozenset(kept.digests))
-    found = [*_of_notebooks(looked, report, shown), *_of_workspace(Workspace(root, {}, whole, jobs), looked, others)]
-    readable = [name for name in notebooks if name in kept.digests]  # ruff would wait for a pipe
-    if ruff and readable:
-        found += _of_ruff(readable, root, choice, found, report, kept, kept.digests)
+    remembered = _remembered(root, asked, kept)
+    kept.stamps = {name: _stamp(root / name) for name in notebooks}
+    early = [name for name in notebooks if ruff and name not in remembered and kept.stamps[name]]  # ruff would wait for a pipe
+    with linting(early, root, choice) as linted:
+        looked = _results(root, asked, remembered, about, kept, workers)
+        report = Report(root, [], len(notebooks) + len(jobs), looked=(*notebooks, *jobs), readable=frozenset(kept.digests))
+        known = {name: True for name in needed if (root / name).is_file()}
+        others = _results(root, known, _remembered(root, known, kept), about, kept, workers)
+        found = [*_of_notebooks(looked, report, shown), *_of_workspace(Workspace(root, {}, whole, jobs), looked, others)]
+        readable = [name for name in notebooks if name in kept.digests]
+        if ruff and readable:
+            found += _of_ruff(readable, root, choice, found, report, kept, _Begun(frozenset(early), linted))
     kept.save()
     report.findings = sorted(filter(None, map(shown, found)), key=lambda each: (each.path, -1 if each.cell is None else each.cell, each.line or 0, each.code))
     return report
@@ -373,16 +410,32 @@ def _all_jobs(root: Path) -> list[WrittenJob]:
     return [job for file in files if file.is_file() for job in written_jobs(file, root)]
 
 
-def _results(root: Path, notebooks: Mapping[str, bool], about: dict[str, Any], kept: _Cache, workers: int | None) -> dict[str, dict[str, Any]]:
-    """Return what is found in each notebook, from the cache if it is there."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells whether a file was written to meanwhile; None if it is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return (state.st_mtime_ns, state.st_size) if stat.S_ISREG(state.st_mode) else None
+
+
+def _remembered(root: Path, notebooks: Mapping[str, bool], kept: _Cache) -> dict[str, dict[str, Any]]:
+    """Return what the cache has of notebooks that are as they were."""
     found: dict[str, dict[str, Any]] = {}
-    if kept.known:
-        for name, job in notebooks.items():
-            content, problem = _content(root / name)
-            digest = "" if problem else _digest(content)
-            known = kept.get(_key(digest, job)) if digest else None
-            if known is not None:
-                found[name], kept.digests[name] = known, digest
+    for name, job in notebooks.items() if kept.known else ():
+        content, problem = _content(root / name)
+        digest = "" if problem else _digest(content)
+        known = kept.get(_key(digest, job)) if digest else None
+        if known is not None:
+            found[name], kept.digests[name] = known, digest
+    return found
+
+
+def _results(
+    root: Path, notebooks: Mapping[str, bool], remembered: Mapping[str, dict[str, Any]], about: dict[str, Any], kept: _Cache, workers: int | None
+) -> dict[str, dict[str, Any]]:
+    """Return what is found in each notebook, and keep what is new."""
+    found = dict(remembered)
     missing = [(name, job) for name, job in notebooks.items() if name not in found]
     for name, digest, result in _look_at_all(root, missing, about, workers or os.cpu_count() or 1):
         found[name] = result
@@ -430,20 +483,26 @@ def _of_workspace(workspace: Workspace, looked: Mapping[str, dict[str, Any]], ot
 _NAME_CODES = frozenset({"MLT103", "MLT104", "MLT105"})
 
 
-def _linted(notebooks: list[str], root: Path, choice: Choice, kept: _Cache, digests: Mapping[str, str]) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Begun:
+    """What ruff has been looking at since before the rules did."""
+
+    files: frozenset[str]
+    findings: Callable[[], list[Finding]]  # waits for them
+
+
+def _linted(notebooks: list[str], root: Path, choice: Choice, kept: _Cache, begun: _Begun) -> Iterator[Finding]:
     """What ruff finds, from the cache where nothing it depends on has changed."""
     depends = configuration(notebooks, root, choice) if kept.place is not None else None
-    if depends is None:
-        yield from lint(notebooks, root, choice)
-        return
-    keys = {name: f"{digests[name]}{depends[os.path.dirname(name) or '.']}{name}" for name in notebooks}
-    known = {name: kept.get(key) for name, key in keys.items()}
-    missing = [name for name in notebooks if known.get(name) is None]
-    fresh: dict[str, list[Finding]] = {name: [] for name in missing}
-    for each in lint(missing, root, choice) if missing else ():
+    keys = {} if depends is None else {name: f"{kept.digests[name]}{depends[os.path.dirname(name) or '.']}{name}" for name in notebooks}
+    known = {name: kept.get(key) for name, key in keys.items() if name not in begun.files}
+    missing = [name for name in notebooks if name not in begun.files and known.get(name) is None]
+    fresh: dict[str, list[Finding]] = {name: [] for name in notebooks if name in begun.files or known.get(name) is None}
+    for each in [*begun.findings(), *(lint(missing, root, choice) if missing else ())]:
         fresh.setdefault(each.path, []).append(each)
     for name, found in fresh.items():
-        if name in keys:  # ruff may call a file by another name, such as that of a link's target
+        # ruff may call a file by another name, such as that of a link's target, or have seen it later than the rules did
+        if name in keys and kept.stamps[name] == _stamp(root / name):
             kept.put(keys[name], [[each.code, each.message, each.cell, each.line, each.fix] for each in found])
         yield from found
     for name, rows in known.items():
@@ -451,14 +510,14 @@ def _linted(notebooks: list[str], root: Path, choice: Choice, kept: _Cache, dige
 
 
 def _of_ruff(
-    notebooks: list[str], root: Path, choice: Choice, found: list[Finding], report: Report, kept: _Cache, digests: Mapping[str, str]
+    notebooks: list[str], root: Path, choice: Choice, found: list[Finding], report: Report, kept: _Cache, begun: _Begun
 ) -> Iterator[Finding]:
     """What ruff found and we did not."""
     if program() is None:
         report.notes.append("ruff is not installed, so general lint is left out; `pip install ruff` adds it")
         return
     told = {(each.path, each.cell, each.line) for each in found if each.code in _NAME_CODES}
-    for each in _linted(notebooks, root, choice, kept, digests):
+    for each in _linted(notebooks, root, choice, kept, begun):
         if each.code != "F821" or (each.path, each.cell, each.line) not in told:
             yield each
 

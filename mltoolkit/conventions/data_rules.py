@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import functools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -48,8 +49,8 @@ def no_contract(notebook: Notebook) -> Iterator[Found]:
 def no_origin(notebook: Notebook) -> Iterator[Found]:
     """A dataset is saved without owner, source or licence."""
     for each in notebook.live_calls:
-        missing = [name for name in ("owner", "source", "licence") if not has_keyword(each.node, name)]
-        if each.name in _SAVES and missing:
+        missing = [name for name in ("owner", "source", "licence") if not has_keyword(each.node, name)] if each.name in _SAVES else []
+        if missing:
             yield at(each, f"this dataset has no {' and no '.join(missing)}")
 
 
@@ -111,12 +112,17 @@ _HEADS = re.compile(r"<th[^>]*>\s*([A-Za-z][\w .-]{1,40}?)\s*</th>")
 _TAG = "personal-data"
 
 
+@functools.lru_cache(maxsize=4096)
+def _personal(name: str) -> bool:
+    return _PERSONAL.fullmatch(_snake(name)) is not None
+
+
 def _snake(name: str) -> str:
     return re.sub(r"[ .-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())).lower()
 
 
 def _named(names: list[str], declared: set[str]) -> list[str]:
-    return [name for name in dict.fromkeys(names) if _PERSONAL.fullmatch(_snake(name)) and name not in declared]
+    return [name for name in dict.fromkeys(names) if name not in declared and _personal(name)]
 
 
 def _shown(cell: Cell) -> list[str]:

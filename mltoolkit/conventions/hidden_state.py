@@ -9,6 +9,7 @@ import builtins
 import itertools
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .model import Cell, Notebook
 from .rules import Found, Rule, rule
@@ -78,16 +79,26 @@ def _opaque(cell: Cell) -> bool:
     return cell.scan.star or cell.fault is not None or odd or re.search(r"(?m)^%%?(?:capture|bash|sh)\s.*(?:--out|\w)", cell.source) is not None
 
 
-def _missing(notebook: Notebook) -> list[tuple[str, Cell, int, str]]:
+class _Missing(NamedTuple):
+    """A name that is not there when it is used."""
+
+    name: str
+    cell: Cell
+    line: int
+    kind: str  # `never`, `later`, `same` or `deleted`
+    place: int  # the cell that defines or deletes it; -1: none
+
+
+def _missing(notebook: Notebook) -> list[_Missing]:
     """What `_play` yields, kept for the three rules that ask."""
     if "_missing" not in vars(notebook):
         vars(notebook)["_missing"] = list(_play(notebook))
-    found: list[tuple[str, Cell, int, str]] = vars(notebook)["_missing"]
+    found: list[_Missing] = vars(notebook)["_missing"]
     return found
 
 
-def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
-    """Yield the names that are not there when they are used: name, cell, line, and why (`never`, `later`, `same`, `deleted`)."""
+def _play(notebook: Notebook) -> Iterator[_Missing]:
+    """Yield the names that are not there when they are used."""
     bound: set[str] = set()
     deleted: dict[str, int] = {}
     places: dict[str, list[int]] = {}
@@ -115,8 +126,8 @@ def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
             elif event.kind == "use" or (event.kind == "later" and name not in places):
                 told.add(name)
                 where = places.get(name, [])
-                why = "deleted" if name in deleted else "never" if not where else "same" if cell.index in where else "later"
-                yield name, cell, event.line, f"{why}:{deleted.get(name, where[0] if where else -1)}"
+                kind = "deleted" if name in deleted else "never" if not where else "same" if cell.index in where else "later"
+                yield _Missing(name, cell, event.line, kind, deleted.get(name, where[0] if where else -1))
 
 # %% ../../nbs/04_conventions/03_hidden_state.ipynb #97821be4
 @rule(
@@ -127,8 +138,7 @@ def _play(notebook: Notebook) -> Iterator[tuple[str, Cell, int, str]]:
 )  # fmt: skip
 def undefined_name(notebook: Notebook) -> Iterator[Found]:
     """A name is used that no cell defines, or that was deleted before."""
-    for name, cell, line, why in _missing(notebook):
-        kind, _, place = why.partition(":")
+    for name, cell, line, kind, place in _missing(notebook):
         if kind == "never":
             yield Found(f"{name!r} is used, but no cell defines it", cell.index, line)
         elif kind == "deleted":
@@ -143,8 +153,7 @@ def undefined_name(notebook: Notebook) -> Iterator[Found]:
 )  # fmt: skip
 def defined_later(notebook: Notebook) -> Iterator[Found]:
     """A name is used before the cell that defines it."""
-    for name, cell, line, why in _missing(notebook):
-        kind, _, place = why.partition(":")
+    for name, cell, line, kind, place in _missing(notebook):
         if kind == "later":
             yield Found(f"{name!r} is used here, but only cell {place} defines it", cell.index, line)
 
@@ -157,8 +166,8 @@ def defined_later(notebook: Notebook) -> Iterator[Found]:
 )  # fmt: skip
 def second_time(notebook: Notebook) -> Iterator[Found]:
     """A cell uses a name before it defines it, so it fails the first time."""
-    for name, cell, line, why in _missing(notebook):
-        if why.startswith("same:"):
+    for name, cell, line, kind, _ in _missing(notebook):
+        if kind == "same":
             yield Found(f"{name!r} is used here and defined only further down in this cell", cell.index, line)
 
 # %% ../../nbs/04_conventions/03_hidden_state.ipynb #4a491a92

@@ -5,6 +5,7 @@
 # %% ../../nbs/04_conventions/11_lint.ipynb #b0a767cc
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from .rules import Choice, rules
 from ..errors import Finding, Invalid
 
 # %% auto #0
-__all__ = ['ruff_choice', 'program', 'lint', 'mend', 'configuration']
+__all__ = ['ruff_choice', 'program', 'linting', 'lint', 'mend', 'configuration']
 
 # %% ../../nbs/04_conventions/11_lint.ipynb #afd7f01e
 def _ours(prefix: str) -> bool:
@@ -46,17 +48,56 @@ def program() -> str | None:
     return str(own) if own.exists() else shutil.which("ruff")
 
 
-def _called(options: Iterable[str], files: list[str], root: Path, standard_input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Call ruff. Raises `Invalid` if it refuses."""
+@contextlib.contextmanager
+def _begun(options: Iterable[str], files: list[str], root: Path) -> Iterator[Callable[[], bytes]]:
+    """Start ruff; what is given waits for what it writes. Raises `Invalid` if it refuses, or cannot be started."""
     command = [program() or "ruff", "check", "--force-exclude", "--no-show-fixes", *options, "--", *files]
-    done = subprocess.run(command, cwd=root, capture_output=True, check=False, input=standard_input)
-    if done.returncode == 2:
-        said = " ".join(done.stderr.decode("utf-8", "replace").replace("ruff failed", "").split())
-        raise Invalid(f"ruff refuses: {said[:500]}", command=command[:3])
-    return done
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:  # not pipes: nobody reads them meanwhile
+        try:
+            process = subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
+        except OSError as error:
+            raise Invalid(f"ruff cannot be started: {error.strerror or error}", command=command[:3]) from error
+
+        def written() -> bytes:
+            code = process.wait()
+            for each in (out, errors):
+                each.seek(0)
+            if code not in (0, 1):
+                said = " ".join(errors.read().decode("utf-8", "replace").replace("ruff failed", "").split())
+                raise Invalid(f"ruff refuses: {said[:500]}" if said else f"ruff ended with {code}", command=command[:3])
+            return out.read()
+
+        try:
+            yield written
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _called(options: Iterable[str], files: list[str], root: Path) -> bytes:
+    with _begun(options, files, root) as written:
+        return written()
 
 
 _MANY = 2000  # files a call, so that the command does not grow too long
+
+
+@contextlib.contextmanager
+def linting(
+    files: list[str],  # notebooks, relative to the root
+    root: Path,
+    choice: Choice,
+) -> Iterator[Callable[[], list[Finding]]]:
+    """Let ruff look at files beside whatever else is done; what is given waits for its findings. Raises `Invalid` as `lint` does."""
+    options = ruff_choice(choice)
+    if options is None or not files or program() is None:
+        yield list
+        return
+    with _begun([*_JSON, *options], files[:_MANY], root) as written:
+        yield lambda: [*_findings(written(), root), *lint(files[_MANY:], root, choice)]
+
+
+_JSON = ("--output-format", "json", "--exit-zero", "--no-cache")  # what it found is remembered here
 
 
 def lint(
@@ -65,19 +106,27 @@ def lint(
     choice: Choice,
 ) -> list[Finding]:
     """Return what ruff finds. Raises `Invalid` if it refuses a code or its configuration."""
-    options = ruff_choice(choice)
-    if options is None:
-        return []
+    with linting(files, root, choice) as found:
+        return found()
+
+
+def _findings(said: bytes, root: Path) -> list[Finding]:
     found: list[Finding] = []
-    for start in range(0, len(files), _MANY):
-        done = _called(["--output-format", "json", "--exit-zero", *options], files[start : start + _MANY], root)
-        found += [_finding(each, root) for each in json.loads(done.stdout or b"[]") if each.get("code") not in (None, "invalid-syntax", "E902")]
+    names: dict[str, str] = {}
+    for told in json.loads(said or b"[]"):
+        if told.get("code") not in (None, "invalid-syntax", "E902"):
+            path = told["filename"]
+            names[path] = names.get(path) or _relative(path, root)
+            found.append(_finding(told, names[path]))
     return found
 
 
-def _finding(told: dict[str, Any], root: Path) -> Finding:
-    path = Path(told["filename"])
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _relative(file: str, root: Path) -> str:
+    path = Path(file)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _finding(told: dict[str, Any], name: str) -> Finding:
     cell = told.get("cell")
     fix = str((told.get("fix") or {}).get("message") or told.get("url") or "")
     line = (told.get("location") or {}).get("row")
@@ -95,8 +144,8 @@ def mend(
     options = ruff_choice(choice)
     if options is None or not files or program() is None:
         return ""
-    done = _called(["--diff" if diff else "--fix", "--exit-zero", "--quiet", *options], files, root)
-    return done.stdout.decode("utf-8", "replace") if diff else ""
+    said = _called(["--diff" if diff else "--fix", "--exit-zero", "--quiet", *options], files, root)
+    return said.decode("utf-8", "replace") if diff else ""
 
 # %% ../../nbs/04_conventions/11_lint.ipynb #58f8eff3
 _CONFIGURES = ("pyproject.toml", "ruff.toml", ".ruff.toml")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,45 +64,65 @@ def _options(line: str) -> argparse.Namespace:
         raise Invalid(f"%check: {error}") from error
 
 
+@dataclass
+class _Watch:
+    """Notebooks whose list is brought up to date when they were saved."""
+
+    paths: list[Path]  # absolute: a cell may change the working directory
+    options: argparse.Namespace
+    handle: Any  # of what is shown
+    seen: list[int]
+
+    def stamps(self) -> list[int]:
+        """When each was saved last. Raises `OSError` for one that is gone."""
+        return [path.stat().st_mtime_ns for path in self.paths]
+
+
 class Magic:
     """What `%check` does in one kernel."""
 
     def __init__(self, shell: Any) -> None:
         self.shell = shell
-        self.watched: Path | None = None
-        self.seen = 0
-        self.options = argparse.Namespace()
-        self.handle: Any = None
+        self.watch: _Watch | None = None
 
     def __call__(self, line: str) -> View | None:
         """Look at notebooks; what cannot be done is said in one line."""
         try:
-            self.options = _options(line)
-            paths = [Path(each) for each in self.options.paths] or [notebook_at_hand(self.shell.user_ns)]
-            view = self._look(paths)
+            options = _options(line)
+            paths = [Path(each) for each in options.paths] or [notebook_at_hand(self.shell.user_ns)]
+            if not options.on_save:
+                return _look(paths, options)
+            watch = _Watch([path.absolute() for path in paths], options, None, [])
+            watch.seen = watch.stamps() if all(path.exists() for path in paths) else []
+            view = _look(paths, options)
         except MltoolkitError as error:
             print(error)
             return None
-        if not self.options.on_save:
-            return view
+        except OSError as error:
+            print(f"%check: {error.filename} cannot be read: {error.strerror}")
+            return None
         from IPython import display
 
-        self.watched, self.seen = paths[0], paths[0].stat().st_mtime_ns
-        self.handle = display.display(view, display_id=True)  # type: ignore[no-untyped-call]
+        watch.handle = display.display(view, display_id=True)  # type: ignore[no-untyped-call]
+        self.watch = watch
         return None
 
-    def _look(self, paths: list[Path]) -> View:
-        return View(check(paths, select=self.options.select, ignore=self.options.ignore))
-
     def after_cell(self, *_: Any) -> None:
-        """Bring the list up to date, if the notebook was saved since."""
+        """Bring the list up to date, if a notebook was saved since.
+
+        A kernel is not told of a save, so the list follows with the next cell that runs."""
+        watch = self.watch
         try:
-            if self.watched is None or self.watched.stat().st_mtime_ns == self.seen:
+            if watch is None or (stamps := watch.stamps()) == watch.seen:
                 return
-            self.seen = self.watched.stat().st_mtime_ns
-            self.handle.update(self._look([self.watched]))
+            watch.handle.update(_look(watch.paths, watch.options))
+            watch.seen = stamps
         except (OSError, MltoolkitError):
-            return  # half saved, or gone; the next cell tries again
+            return  # gone for a moment; the next cell tries again
+
+
+def _look(paths: list[Path], options: argparse.Namespace) -> View:
+    return View(check(paths, select=options.select, ignore=options.ignore))
 
 
 def load_ipython_extension(

@@ -55,6 +55,8 @@ def _line_magic(line: str, number: int) -> tuple[str, Magic] | None:
 
 def python_of(
     source: str,  # of a cell
+    *,
+    tried: bool = False,  # whether it is known that it is no Python as it stands
 ) -> tuple[str, list[Magic]]:  # Python with as many lines; what was taken out
     """Take out magics, shell commands and questions."""
     lines = source.split("\n")
@@ -65,8 +67,8 @@ def python_of(
         magics.append(Magic(first + 1, "%%", name, text.strip()))
         if name not in _TIMES:
             return "", magics
-        lines[first] = ""
-    if parses("\n".join(lines)):
+        lines[first], tried = "", False
+    if not tried and parses("\n".join(lines)):
         return "\n".join(lines), magics
     lines = [_PROMPT.sub("", line) for line in lines] if _PROMPT.match(next(filter(None, map(str.strip, lines)), "")) else lines
     filled = [at for at, line in enumerate(lines) if line.strip()]
@@ -93,11 +95,16 @@ def parse(
     source: str,  # Python
 ) -> ast.Module:
     """Parse a cell, which may await at its top. Raises `SyntaxError`, whatever it is that Python cannot parse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _parsed(source)
+
+
+def _parsed(source: str) -> ast.Module:
+    """Parse a cell where warnings are ignored already."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree: ast.Module = compile(source, "cell", "exec", _PARSE, dont_inherit=True)
-            return tree
+        tree: ast.Module = compile(source, "cell", "exec", _PARSE, dont_inherit=True)
+        return tree
     except SyntaxError:
         raise
     except (ValueError, RecursionError, MemoryError, OverflowError, UnicodeError) as error:
@@ -154,6 +161,14 @@ def _joined(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _tree(source: str) -> tuple[ast.Module | None, SyntaxError | None]:
+    """The syntax tree of a cell, or what is wrong with it."""
+    try:
+        return _parsed(source), None
+    except SyntaxError as error:
+        return None, error
+
+
 def _cell(index: int, raw: dict[str, Any], python: bool) -> Cell:
     metadata = raw.get("metadata")
     given = metadata.get("tags") if isinstance(metadata, dict) else None
@@ -164,14 +179,10 @@ def _cell(index: int, raw: dict[str, Any], python: bool) -> Cell:
         [each for each in outputs if isinstance(each, dict)] if isinstance(outputs, list) else [], str(raw.get("id") or ""),
     )  # fmt: skip
     if cell.kind == "code" and python and cell.source.strip():
-        try:
-            cell.tree = parse(cell.source)
-        except SyntaxError:
-            text, cell.magics = python_of(cell.source)
-            try:
-                cell.tree = parse(text)
-            except SyntaxError as error:
-                cell.fault = error
+        cell.tree = None if cell.source.lstrip()[0] in "%!?" else _tree(cell.source)[0]  # no Python begins so
+        if cell.tree is None:
+            text, cell.magics = python_of(cell.source, tried=True)
+            cell.tree, cell.fault = _tree(text)
         if cell.tree is not None:
             try:
                 cell.scan = scan(cell.tree)
@@ -240,6 +251,11 @@ class Notebook:
         return [each for each in self.calls if not each.cell.idle]
 
     @cached_property
+    def called(self) -> frozenset[str]:
+        """The full names of all that is called."""
+        return frozenset(each.name for each in self.calls)
+
+    @cached_property
     def packages(self) -> frozenset[str]:
         """The top-level names of what is imported."""
         return frozenset(each.partition(".")[0] for each in self.aliases.values())
@@ -295,7 +311,9 @@ def read(
     metadata = raw.get("metadata")
     notebook = Notebook([], metadata if isinstance(metadata, dict) else {}, path, job, dict(settings or {}), note, len(content))
     python = notebook.language == "python"
-    notebook.cells = [_cell(index, cell, python) for index, cell in enumerate(raw["cells"])]
+    with warnings.catch_warnings():  # once, and not for each cell
+        warnings.simplefilter("ignore")
+        notebook.cells = [_cell(index, cell, python) for index, cell in enumerate(raw["cells"])]
     return notebook
 
 

@@ -48,6 +48,16 @@ class _Scope:
     through: dict[str, Event] = field(default_factory=dict)  # uses of inner functions, which do not see a class's names
 
 # %% ../../nbs/04_conventions/00_names.ipynb #174e48da
+_PLAIN = frozenset({"ctx", "op", "ops", "attr", "id", "arg", "type_comment", "conversion", "is_async", "module", "level", "kind"})  # fields that hold no code
+_INNER: dict[type[ast.AST], tuple[str, ...]] = {}
+
+
+def _inner(kind: type[ast.AST]) -> tuple[str, ...]:
+    """The fields of a kind of node that may hold others."""
+    _INNER[kind] = tuple(name for name in kind._fields if name not in _PLAIN)
+    return _INNER[kind]
+
+
 class _Walker:
     """Walks through one cell."""
 
@@ -65,7 +75,8 @@ class _Walker:
         if handler is not None:
             handler(self, node)
             return
-        for name in node._fields:
+        inner = _INNER.get(kind)
+        for name in _inner(kind) if inner is None else inner:
             value = getattr(node, name, None)
             if value.__class__ is list:
                 for each in value:

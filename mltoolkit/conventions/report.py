@@ -69,7 +69,9 @@ def as_json(
     report: Report,
 ) -> str:
     """Return a list of findings."""
-    return json.dumps(records(report), indent=2, ensure_ascii=False)
+    encoder = json.JSONEncoder(ensure_ascii=False)  # which is in C only where it does not indent
+    shown = ",\n".join("  {\n" + ",\n".join(f'    "{key}": {encoder.encode(value)}' for key, value in each.items()) + "\n  }" for each in records(report))
+    return f"[\n{shown}\n]" if shown else "[]"
 
 
 def _escaped(text: str, *more: str) -> str:

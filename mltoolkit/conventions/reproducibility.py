@@ -27,7 +27,7 @@ _EVERYTHING = re.compile(r"(?:^|\.)(?:set_(?:all_)?seeds?|seed_everything|seed_a
 
 
 def _seeded(notebook: Notebook, library: str) -> bool:
-    return any(each.name in _SEEDS[library] or _EVERYTHING.search(each.name) for each in notebook.calls)
+    return not notebook.called.isdisjoint(_SEEDS[library]) or any(map(_EVERYTHING.search, notebook.called))
 
 
 _DRAWS = {
@@ -41,7 +41,7 @@ _DRAWS = {
 
 
 def _first_draw(notebook: Notebook, library: str) -> Iterator[Found]:
-    if not notebook.imports(library) or _seeded(notebook, library):
+    if not notebook.imports(library) or not any(map(_DRAWS[library].fullmatch, notebook.called)) or _seeded(notebook, library):
         return
     for each in notebook.live_calls:
         if _DRAWS[library].fullmatch(each.name) and not has_keyword(each.node, "generator") and id(each.node) not in _within(each.cell, _NO_MATTER):
@@ -87,7 +87,7 @@ def unseeded_numpy(notebook: Notebook) -> Iterator[Found]:
       good=("import pandas as pd", "pd.DataFrame({'x': [1, 2]}).sample(frac=0.5, random_state=0)"))  # fmt: skip
 def unseeded_sample(notebook: Notebook) -> Iterator[Found]:
     """A frame is sampled without a seed."""
-    if not notebook.imports("pandas") or _seeded(notebook, "numpy"):
+    if not notebook.imports("pandas") or not any(name.endswith("sample") for name in notebook.called) or _seeded(notebook, "numpy"):
         return
     for each in notebook.live_calls:
         node = each.node
@@ -111,7 +111,7 @@ _SHUFFLED = re.compile(r"sklearn\..*(?:KFold|StratifiedKFold|GroupKFold)")
       good=("from sklearn.model_selection import train_test_split", "train_test_split([1, 2, 3], random_state=0)"))  # fmt: skip
 def unseeded_sklearn(notebook: Notebook) -> Iterator[Found]:
     """scikit-learn is used without `random_state`."""
-    if _seeded(notebook, "numpy"):
+    if not any(name.startswith("sklearn.") for name in notebook.called) or _seeded(notebook, "numpy"):
         return
     for each in notebook.live_calls:
         if not each.name.startswith("sklearn.") or has_keyword(each.node, "random_state"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..notebook import document  # before nbclient: it puts off what nbformat would import
+from ..notebook import document  # noqa: F401 (before nbclient: it puts off what nbformat would import)
 from ..record.journal import Journal, Outputs
 
 from nbclient import NotebookClient

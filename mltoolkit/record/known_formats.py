@@ -29,6 +29,11 @@ class SecretFormat:
     check: Callable[[str], bool] | None = None  # a last look at the body
     unfinished: str = ""  # regular expression of a body that breaks off, where `chars` will not do
 
+    @property
+    def spaced(self) -> bool:
+        """Whether a match may have a space in it, its anchor included."""
+        return any(" " in part for part in (*self.anchors, self.lead, self.body))
+
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """The whole format; group 1 is what is rewritten."""
@@ -229,6 +234,18 @@ class Span:
 
 
 _SEARCHES = tuple((anchor, rank, form) for rank, form in enumerate(FORMATS) for anchor in form.anchors)
+_SPACED = tuple(search for search in _SEARCHES if search[2].spaced)
+_UNSPACED = tuple(search for search in _SEARCHES if not search[2].spaced)
+_SHORTEST_WORD = 8  # characters of the shortest match without a space: `a://:b@c`
+_SPLIT_AT_MOST = 1_000_000  # characters; the words of a longer text would take many times its memory
+
+
+def _searches(text: str) -> list[tuple[str, int, SecretFormat]]:
+    """The anchors that may begin a match; most texts have few words that are long enough, and are told soon."""
+    if len(text) > _SPLIT_AT_MOST:
+        return [search for search in _SEARCHES if search[0] in text]
+    words = "\n".join([word for word in text.split() if len(word) >= _SHORTEST_WORD])
+    return [search for search in _SPACED if search[0] in text] + [search for search in _UNSPACED if search[0] in words]
 
 
 def find_formats(
@@ -236,7 +253,7 @@ def find_formats(
     opened: list[int] | None = None,  # gets the places where a match may be in progress when `text` ends
 ) -> Iterator[Span]:  # in no order; they may overlap
     """Find all known formats in `text`, in a time that grows with its length and no faster."""
-    for anchor, rank, form in [search for search in _SEARCHES if search[0] in text]:
+    for anchor, rank, form in _searches(text) if opened is None else [search for search in _SEARCHES if search[0] in text]:
         at = text.find(anchor)
         while at >= 0:
             if form.lead or begins_word(text, at):

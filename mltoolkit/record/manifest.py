@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_serializer
 from pydantic_core import PydanticSerializationError
 
-from ..errors import NotebookFailed, Status, failure_for
+from ..errors import Status, failure_for
 from ..notebook.conversion import jsonable
 
 # %% auto #0

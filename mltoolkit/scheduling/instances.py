@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ..errors import Invalid
 from . import ticks
-from .store import ACTIVE, ATTEMPTS, BAD, EDGES, FINAL, INSTANCES, OPEN, SCHEDULES, Row, State, Store, split_key
+from .store import ACTIVE, ATTEMPTS, BAD, EDGES, FINAL, INSTANCES, OPEN, SCHEDULES, Row, State, Store
 
 if TYPE_CHECKING:
     from mltoolkit.scheduling.jobs import Job, Jobs

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +224,99 @@ def test_an_error_of_the_disk_is_a_finding(bare_workspace: Path, put: Callable[.
 
     monkeypatch.setattr(Path, "read_bytes", failing)
     assert [(each.code, each.path) for each in check(ruff=False).findings] == [("MLT001", "a.ipynb"), ("MLT103", "b.ipynb")]
+
+
+def test_a_process_that_is_killed_costs_only_the_notebook_it_looked_at(bare_workspace: Path, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        put(f"{number:02}.ipynb", f"nothing_{number}")
+    original = checking.analyse
+
+    def dying(content: bytes, path: str, **options: Any) -> dict[str, Any]:
+        if path == "07.ipynb":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if path == "08.ipynb":
+            raise MemoryError("too large")
+        return original(content, path, **options)
+
+    monkeypatch.setattr(checking, "analyse", dying)
+    report = check(ruff=False, workers=2)
+    assert len(report.findings) == 30
+    odd = {each.path: each.message for each in report.findings if each.code != "MLT103"}
+    assert odd.keys() == {"07.ipynb", "08.ipynb"}
+    assert "was killed" in odd["07.ipynb"]
+    assert "MemoryError: too large" in odd["08.ipynb"]
+    monkeypatch.undo()
+    os.chdir(bare_workspace)
+    assert {each.code for each in check(ruff=False, workers=2).findings} == {"MLT103"}, "neither is remembered"
+
+
+def test_what_changes_while_ruff_looks_is_not_remembered(bare_workspace: Path, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put("a.ipynb", "import os")
+    gone = put("b.ipynb", "import os")
+    before = path.read_bytes()
+    original = checking.lint
+
+    @contextlib.contextmanager
+    def late(*given: Any) -> Iterator[Any]:
+        def findings() -> list[Any]:
+            path.write_bytes(example_notebook(("import os, sys, re",)))
+            gone.unlink()
+            return original(*given)
+
+        yield findings
+
+    monkeypatch.setattr(checking, "linting", late)
+    assert len(check(select="F401").findings) == 3, "ruff saw what was written meanwhile"
+    monkeypatch.undo()
+    os.chdir(bare_workspace)
+    path.write_bytes(before)
+    assert told(check(select="F401")) == [("F401", "a.ipynb", 0, 1)]
+
+
+@pytest.mark.parametrize(("script", "message"), [("#!/bin/sh\nkill -9 $$\n", "ruff ended with -9"), ("", "ruff cannot be started: ")])
+def test_a_ruff_that_does_not_work_is_one_line(script: str, message: str, tmp_path: Path, put: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    put("a.ipynb", "1")
+    ruff = tmp_path / "ruff"
+    ruff.write_text(script)
+    ruff.chmod(0o755)
+    monkeypatch.setattr(lint, "program", lambda: str(ruff))
+    with pytest.raises(Invalid, match=message):
+        check()
+
+
+def test_links_that_lead_round_and_odd_notebooks_stop_nothing(bare_workspace: Path, put: Callable[..., Path]) -> None:
+    put("good.ipynb", "nothing")
+    put("sub/other.ipynb", "nothing")
+    (bare_workspace / "sub/round").symlink_to(bare_workspace, target_is_directory=True)
+    (bare_workspace / "itself.ipynb").symlink_to("itself.ipynb")
+    (bare_workspace / "folder.ipynb").mkdir()
+    lines = json.loads(put("lines.ipynb", "nothing").read_text())
+    lines["cells"][0]["source"] = ["noth", "ing"]
+    (bare_workspace / "lines.ipynb").write_text(json.dumps(lines))
+    deep = "[" * 60_000 + "]" * 60_000
+    odd = {"cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": {"a": 1}}', "deep": '{"nbformat": 4, "metadata": {"a": ' + deep + '}, "cells": []}', "nul": "\0" * 50, "text": '"a"', "null": "null"}
+    for name, content in odd.items():
+        (bare_workspace / f"{name}.ipynb").write_text(content)
+    put("nested.ipynb", "x = " + "(" * 900 + ")" * 900, "y = " + "[" * 90 + "]" * 90, "a\0b", "nothing")
+    report = check(ruff=False)
+    found = {(each.path, each.code) for each in report.findings}
+    assert found >= {(f"{name}.ipynb", "MLT001") for name in (*odd, "itself")}
+    assert found >= {(f"{name}.ipynb", "MLT103") for name in ("good", "sub/other", "lines")}
+    assert ("nested.ipynb", "MLT002") in found
+    assert not [each for each in report.findings if each.code == "MLT005" or "\n" in each.message or len(each.message) > 400]
+
+
+def test_two_checks_at_once_share_a_cache(bare_workspace: Path, put: Callable[..., Path]) -> None:
+    for number in range(40):
+        put(f"{number}.ipynb", f"nothing_{number}")
+    command = [sys.executable, "-m", "mltoolkit", "check", "--json", "--no-ruff"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    said = [each.communicate() for each in both]
+    assert [each.returncode for each in both] == [1, 1], said
+    assert said[0] == said[1]
+    assert len(json.loads(said[0][0])) == 40
+    assert [each.name for each in (bare_workspace / ".mltoolkit/cache").iterdir()] == ["check.json"]
+    assert len(json.loads((bare_workspace / ".mltoolkit/cache/check.json").read_text())["known"]) == 40
 
 
 def test_ten_thousand_cells_and_large_outputs(bare_workspace: Path, put: Callable[..., Path]) -> None:

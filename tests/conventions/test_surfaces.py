@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,17 +195,47 @@ def test_the_list_follows_what_is_saved(put: Callable[..., Path], monkeypatch: p
     handle = SimpleNamespace(update=shown.append)
     monkeypatch.setattr("IPython.display.display", lambda view, display_id: shown.append(view) or handle)
     check = magic.Magic(shell())
+    other = put("b.ipynb", "1")
     check.after_cell()
-    assert check(f"{path} --on-save --select MLT") is None
+    assert check(f"{path.name} {other.name} --on-save --select MLT") is None
+    assert check(f"{path} --select MLT8").report.findings == [], "a look in between changes nothing of what is followed"
+    monkeypatch.chdir("/")
     check.after_cell()
     assert len(shown) == 1
-    path.write_bytes(example_notebook(("x = 1  # mended",)))
-    check.seen = 0
+    path.write_bytes(b"")
+    os.utime(path, (1, 1))
+    content = example_notebook(("x = 1  # mended",))
+    original = magic.check
+    monkeypatch.setattr(magic, "check", lambda *_, **__: (_ for _ in ()).throw(Invalid("half saved")))
     check.after_cell("result")
-    assert [len(view.report.findings) for view in shown] == [1, 0]
+    monkeypatch.setattr(magic, "check", original)
+    check.after_cell("result")
+    path.write_bytes(content)
+    os.utime(path, (2, 2))
+    check.after_cell("result")
+    assert [[each.code for each in view.report.findings] for view in shown] == [["MLT103"], ["MLT001"], []]
     path.unlink()
     check.after_cell()
-    assert len(shown) == 2
+    assert len(shown) == 3
+
+
+def test_a_kernel_shows_what_was_found_when_the_file_was_saved(put: Callable[..., Path]) -> None:
+    from jupyter_client.manager import run_kernel
+
+    path = put("a.ipynb", "nothing")
+    said: list[dict[str, Any]] = []
+    with run_kernel(kernel_name="python3") as client:
+
+        def run(code: str) -> None:
+            client.execute_interactive(code, timeout=60, output_hook=said.append)
+
+        run(f"%load_ext mltoolkit\n%check {path} --on-save --select MLT")
+        run("x = 1")
+        path.write_bytes(example_notebook(("mended = 1",)))
+        run("x = 2")
+    pages = [(each["msg_type"], each["content"]["data"]["text/html"]) for each in said if "data" in each["content"]]
+    assert [kind for kind, _ in pages] == ["display_data", "update_display_data"]
+    assert ["MLT103" in page for _, page in pages] == [True, False]
 
 
 # --- the proof

@@ -318,3 +318,12 @@ def test_importing_takes_only_the_standard_library():
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "['mltoolkit']"
+
+
+@pytest.mark.parametrize("around", ["{}", "word {} word", "x\n\t{}\x1c", "a=1, '{}',"])
+def test_texts_are_not_told_apart_too_soon(around: str) -> None:
+    for text in [*(text for texts in TOKENS.values() for text in texts), private_key(), "a://:b@c", "Authorization: Basic " + base64.b64encode(b"ana:Secret1").decode()]:
+        whole = around.format(text)
+        found = sorted(find_formats(whole))
+        assert found, whole
+        assert found == sorted(find_formats(whole, [])), "which looks for every anchor in the whole text"

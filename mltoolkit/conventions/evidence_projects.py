@@ -47,7 +47,7 @@ def tracked_runs(
     if not at_work:
         return answer(name, None, f"none of {len(known.projects)} projects works with data, models or jobs")
     wrong = {each.shown: why for each in at_work if (why := _run_faults(known, each))}
-    runs = [each for each in known.recent if each.succeeded]
+    runs = [each for each in known.recent if each.succeeded and each.project in {one.name for one in at_work}]
     good = f"{len(runs)} successful run{'s' * (len(runs) > 1)} in {DAYS} days, {sum(bool(each.metrics) for each in runs)} with metrics, {sum(bool(each.reads) for each in runs)} that read datasets, {sum(each.clean for each in runs)} at a clean commit, the latest {max(runs, key=lambda one: one.started_at).run_id[:8]}" if runs else ""
     failing = next((each for each in at_work if each.shown in wrong), None)
     return worst(name, wrong, len(at_work), good, command=f"mltoolkit run {failing.notebooks[0]}" if failing else "")

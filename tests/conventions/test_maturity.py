@@ -247,7 +247,7 @@ FLIPS: list[tuple[str, str, Callable[[Path], Any]]] = [
     ("tracked-runs", "only 2 of 3 runs were at a clean commit", lambda root: record(root, lambda run_id: None, {}, git_dirty="true")),
     ("evaluation", "no metric of a baseline among base_rate, rmse", lambda root: only_run(root, {"rmse": 2.0, "base_rate": 0.2})),
     ("evaluation", "no metric at all", lambda root: only_run(root, {})),
-    ("owners", "job shop/train: it has no owner", rewrite(f"{PROJECT}/jobs.yaml", ("    retries: {times: 0}\n", "    retries: {times: 0}\n    x: &none {}\n"), ("{times: 0}\n    x: &none {}\n", "{times: 0}\n"), ('"on": [failure]}\n    owner: team@example.org', '"on": [failure]}'))),
+    ("owners", "job shop/train: it has no owner", rewrite(f"{PROJECT}/jobs.yaml", ('"on": [failure]}\n    owner: team@example.org', '"on": [failure]}'))),
     ("owners", "dataset shop/sales: it has no owner", lambda root: sales(root, owner=None)),
     ("purpose", "has no section `Purpose`", rewrite(f"{PROJECT}/README.md", ("## Purpose", "Purpose"))),
     ("purpose", "no README.md", lambda root: (root / PROJECT / "README.md").unlink()),

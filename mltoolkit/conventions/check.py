@@ -30,7 +30,8 @@ from .rules import Choice, Found, Rule, Workspace, codes, finding, rules
 from ..errors import Finding, Invalid, NotebookInvalid, SettingsError
 
 # %% auto #0
-__all__ = ['Spared', 'analyse', 'Report', 'choice_of', 'filter_of', 'notebooks_of', 'check', 'fix', 'fix_difference']
+__all__ = ['Spared', 'analyse', 'files_below', 'Report', 'choice_of', 'filter_of', 'notebooks_of', 'check', 'fix',
+           'fix_difference']
 
 # %% ../../nbs/04_conventions/13_check.ipynb #1ed3a134
 _NOQA = re.compile(r"#\s*noqa(?::\s*([A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE)
@@ -253,7 +254,7 @@ def _gather(paths: Sequence[Path], root: Path, exclude: Sequence[str]) -> tuple[
     for path in paths:
         if not path.exists():
             raise Invalid(f"there is no file or folder {path}", path=str(path))
-        for file in sorted(_files(path)) if path.is_dir() else [path]:
+        for file in sorted(files_below(path)) if path.is_dir() else [path]:
             name = _relative(file, root)
             if any(fnmatch.fnmatch(name, each) or name.startswith(each.rstrip("/") + "/") for each in exclude):
                 continue
@@ -271,7 +272,10 @@ def _relative(file: Path, root: Path) -> str:
     return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else str(whole)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(
+    folder: Path,
+) -> Iterator[Path]:
+    """Yield notebooks and jobs.yaml files, but not those of environments, builds and hidden folders."""
     for place, inside, names in os.walk(folder):
         inside[:] = [name for name in inside if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(place, name, "pyvenv.cfg"))]
         yield from (Path(place, name) for name in names if name.endswith(".ipynb") or name == "jobs.yaml")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['pieces', 'render']
+__all__ = ['pieces', 'render', 'head']
 
 # %% ../../nbs/01_notebook/03_page.ipynb #72293c41
 def _failing(
@@ -227,7 +227,7 @@ def pieces(
     for number, cell in enumerate(cells):
         page.cell = number + 1
         shown.append(_cell(cell, page, number == failing, bool(record)))
-    yield _writable(f"""{_head(title)}
+    yield _writable(f"""{head(title)}
 {header(title, record, sum(cell.get("cell_type") == "code" for cell in cells))}
 {_banner(cells, failing, record)}{warnings(record)}
 {about(record)}
@@ -252,10 +252,12 @@ def render(
     return "".join(pieces(nb, title=title, facts=facts, limit=limit))
 
 # %% ../../nbs/01_notebook/03_page.ipynb #64224f65
-def _head(
+def head(
     title: str,  # of the page
+    skip: str = "Skip to the cells",  # what a keyboard finds first
+    target: str = "cells",  # the `id` that it leads to
 ) -> str:
-    """Return everything before the page's header."""
+    """Return everything before a page's header: the style, and the policy that nothing runs and nothing is sent."""
     sheet, policy = _style_sheet()
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -263,7 +265,7 @@ def _head(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
 <title>{escape(title)}</title><style>{sheet}</style></head>
-<body><a class="skip" href="#cells">Skip to the cells</a>"""
+<body><a class="skip" href="#{target}">{escape(skip)}</a>"""
 
 
 def _writable(text: str) -> str:

@@ -20,8 +20,8 @@ from ..errors import Invalid, MissingExtra, nearest
 from ..settings import duration
 
 # %% auto #0
-__all__ = ['Seconds', 'Date', 'localize', 'moment', 'stamp', 'key', 'Schedule', 'due', 'next_times', 'remarks', 'Decision',
-           'decide']
+__all__ = ['Seconds', 'Date', 'localize', 'moment', 'stamp', 'key', 'Schedule', 'due', 'next_times', 'last_times', 'remarks',
+           'Decision', 'decide']
 
 # %% ../../nbs/05_scheduling/00_ticks.ipynb #6ea30f2c
 def localize(
@@ -299,6 +299,15 @@ def next_times(
 ) -> list[datetime]:
     """Return the next ticks; fewer if the schedule ends."""
     return list(islice(_forward(schedule, after), count))
+
+
+def last_times(
+    schedule: Schedule,
+    until: datetime,  # with a zone; included
+    count: int = 1,
+) -> list[datetime]:
+    """Return the last ticks, the latest first; fewer if the schedule began later."""
+    return list(islice(_backward(schedule, until), count))
 
 # %% ../../nbs/05_scheduling/00_ticks.ipynb #a370807e
 def remarks(

@@ -102,7 +102,8 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 # %% ../nbs/09_cli.ipynb #027b7620
-_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check"}  # command and module
+_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check",
+              "new": "cli_new", "init": "cli_new", "test": "cli_new"}  # command and module
 
 
 class _Main(_Group):

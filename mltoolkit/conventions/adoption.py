@@ -34,7 +34,7 @@ def library_of(
     old = _ini(root / "settings.ini").get("DEFAULT", {})
     name = str(_table(project, "project").get("name") or root.name)
     stated = package or table.get("lib_path") or old.get("lib_path") or old.get("lib_name")
-    folder = str(stated or re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")).replace("%(lib_name)s", old.get("lib_name", "")).strip("/")
+    folder = str(stated or re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")).replace("%(lib_name)s", old.get("lib_name", "")).rstrip("/")
     inner = folder.rpartition("/")[2]
     if not inner.isidentifier() or not (root / folder).resolve().is_relative_to(root):
         raise Invalid(f"{folder!r} cannot be the package's folder; say `mltoolkit init --package NAME`", name=folder)

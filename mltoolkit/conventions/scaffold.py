@@ -204,7 +204,8 @@ def staged(
             text = template(f"project/{name}", {**words, "title": words["project"].replace("-", " ").replace("_", " ").capitalize()})
             _write(root / "projects" / words["project"] / place, text)
         command = [sys.executable, "-m", "mltoolkit", "export"]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}  # in which nbdev exports nothing
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Invalid(f"the notebooks of the new workspace cannot be exported: {done.stderr.strip()[-500:]}")
         yield root

@@ -101,7 +101,11 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 # %% ../nbs/09_cli.ipynb #027b7620
-_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "maturity": "cli_maturity"}  # command and module
+_ELSEWHERE = {  # command and module
+    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "maturity": "cli_maturity",
+    "new": "cli_new", "init": "cli_new", "test": "cli_new", "reproduce": "cli_reproduce", "runs": "cli_runs", "show": "cli_runs",
+    "resume": "cli_runs", "diff": "cli_runs",
+}  # fmt: skip
 
 
 class _Main(_Group):

@@ -3121,6 +3121,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'mltoolkit/scheduling/store.py'),
                                             'mltoolkit.scheduling.store.Store.write': ( '05_scheduling/store.html#store.write',
                                                                                         'mltoolkit/scheduling/store.py'),
+                                            'mltoolkit.scheduling.store._is_made': ( '05_scheduling/store.html#_is_made',
+                                                                                     'mltoolkit/scheduling/store.py'),
                                             'mltoolkit.scheduling.store._postgresql_engine': ( '05_scheduling/store.html#_postgresql_engine',
                                                                                                'mltoolkit/scheduling/store.py'),
                                             'mltoolkit.scheduling.store._sqlite_engine': ( '05_scheduling/store.html#_sqlite_engine',

@@ -29,12 +29,17 @@ def jobs() -> None:
     """Check, list, run and follow the jobs of this workspace."""
 
 
-def _opened() -> tuple[Store, Jobs]:
+def _opened(
+    patience: float = 60.0,  # seconds to wait for a database that is out of reach
+) -> tuple[Store, Jobs]:
     from mltoolkit.scheduling.jobs import load
     from mltoolkit.scheduling.store import open_store
 
-    store = open_store()
+    store = open_store(patience=patience)
     return store, load(store.root, strict=False)
+
+
+_GLANCE = 10.0  # seconds that a command which only reads waits for the database
 
 
 def _who() -> str:
@@ -72,7 +77,7 @@ def jobs_list(as_json: bool) -> None:
     from mltoolkit.scheduling.history import overview
     from mltoolkit.scheduling.ticks import next_times
 
-    store, found = _opened()
+    store, found = _opened(_GLANCE)
     known = overview(store)
     rows = []
     for job in found.values():
@@ -135,7 +140,7 @@ def jobs_show(name: str, as_json: bool) -> None:
     """Show a job at one logical time (default: the latest), with its attempts."""
     from mltoolkit.scheduling.history import show
 
-    store, found = _opened()
+    store, found = _opened(_GLANCE)
     entry = show(store, _key(store, found, name))
     if as_json:
         _print_json(vars(entry))
@@ -166,7 +171,7 @@ def jobs_history(name: str | None, limit: int, state: str | None, since: str | N
     from mltoolkit.scheduling import history
     from mltoolkit.scheduling.ticks import moment
 
-    store, found = _opened()
+    store, found = _opened(_GLANCE)
     job = _full(found, name) if name else None
     zone = ZoneInfo(found[job].timezone if job and job in found else "UTC")
     first = moment(since, zone).timestamp() if since else None
@@ -198,7 +203,7 @@ def jobs_logs(name: str, attempt: int | None, as_json: bool) -> None:
     from mltoolkit.scheduling.attempt import LOG, OUTPUT, folder_of, place_of
     from mltoolkit.scheduling.history import show
 
-    store, found = _opened()
+    store, found = _opened(_GLANCE)
     entry = show(store, _key(store, found, name))
     number = attempt or entry.attempt
     places = [folder_of(store.root, entry.key, number), place_of(store.root, entry.key) / OUTPUT]

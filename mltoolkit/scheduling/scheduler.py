@@ -91,7 +91,7 @@ def serve(
     """Follow the schedules and work at what is due, until SIGTERM or SIGINT. Raises `Invalid` if the name is taken."""
     from mltoolkit.scheduling.workflow import Worker
 
-    store = open_store(start)
+    store = open_store(start, patience=600.0)  # a server may start after this, such as at boot
     definitions = Definitions(store.root, tell)
     post = Post(store, definitions, tell)
     worker = Worker(store, definitions, name=name, slots=slots, serves=schedules, tell=tell, ended=post)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,25 +173,33 @@ class Store:
         self,
         function: Callable[[], T],  # may be called again
         patience: float = 600.0,  # seconds
+        tell: Callable[[str], object] = lambda text: None,  # told once, at the first failure
     ) -> T:
         """Return what the function returns; call it again while the database is out of reach.
 
         Raises `MltoolkitError` if it stays so."""
         deadline = time.monotonic() + patience
         pause = 0.05
+        told = False
         while True:
             try:
                 return function()
             except OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise MltoolkitError(f"the job store {self.shown} is out of reach: {error.orig}; look after its disk or its server") from error
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
+                reason = next(iter(str(error.orig).strip().splitlines()), "")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise MltoolkitError(f"the job store {self.shown} is out of reach: {reason}; look after its disk or its server") from error
+            if not told:
+                tell(f"the job store {self.shown} is out of reach: {reason}; waiting for it, {left:.0f} s at most")
+                told = True
+            time.sleep(min(left, pause * random.uniform(0.5, 1.5)))  # noqa: S311 (no secret)
             pause = min(2 * pause, 5.0)
 
     @property
     def shown(self) -> str:
-        """Its address without a password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """Its address without a password, wherever in it that stands."""
+        url = self.engine.url
+        return url.set(query={name: "***" if "pass" in name else value for name, value in url.query.items()}).render_as_string(hide_password=True)
 
     def insert(self, table: sa.Table) -> Any:
         """An INSERT of this database's dialect, which can leave alone what is there."""
@@ -201,15 +210,20 @@ class Store:
         self.engine.dispose()
 
 # %% ../../nbs/05_scheduling/02_store.ipynb #2991c0ba
-_BUSY = 60_000  # milliseconds
+_BUSY = 60.0  # seconds to wait for another process's lock on a file
+_CONNECT = 5  # seconds to wait for a server's answer
 
 
 def open_store(
     start: str | Path | None = None,  # a path inside the workspace
     *,
     url: str | None = None,  # default: the setting `job_store`
+    patience: float = 60.0,  # seconds to wait for a database that is out of reach
+    tell: Callable[[str], object] = lambda text: print(text, file=sys.stderr, flush=True),  # hears of it at once if there is anything to wait for
 ) -> Store:
-    """Open the workspace's job store, made if need be. Raises `Invalid` for an address that is none."""
+    """Open the workspace's job store, made if need be.
+
+    Raises `Invalid` for an address that is none, `MltoolkitError` for a database that stays out of reach."""
     root = settings.workspace(start)
     url = settings.get("job_store", url, start=root)
     try:
@@ -218,17 +232,29 @@ def open_store(
         raise Invalid(f"the setting job_store is no address of a database: {error}; such as postgresql://HOST/NAME") from error
     if address.get_backend_name() == "sqlite":
         settings.local(root)
-        engine = _sqlite_engine(address)
+        engine = _sqlite_engine(address, min(_BUSY, patience))
     elif address.get_backend_name() == "postgresql":
         engine = _postgresql_engine(address)
     else:
         raise Invalid(f"jobs cannot be kept in {address.get_backend_name()!r}; the setting job_store takes sqlite:/// and postgresql://")
     store = Store(root, address.render_as_string(hide_password=False), engine)
-    store.write(METADATA.create_all)
+    deadline = time.monotonic() + patience
+    try:
+        if not store.patiently(lambda: _is_made(store), patience, tell):
+            store.write(METADATA.create_all, max(1.0, deadline - time.monotonic()))
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
-def _sqlite_engine(address: sa.URL) -> sa.Engine:
+def _is_made(store: Store) -> bool:
+    """Whether its tables are there; to look does not wait for who writes."""
+    with store.read() as connection:
+        return set(METADATA.tables) <= set(sa.inspect(connection).get_table_names())
+
+
+def _sqlite_engine(address: sa.URL, busy: float) -> sa.Engine:
     if address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(address)
@@ -236,7 +262,7 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
-        connection.execute(f"PRAGMA busy_timeout={_BUSY}")
+        connection.execute(f"PRAGMA busy_timeout={1000 * busy:.0f}")
         connection.execute("PRAGMA journal_mode=WAL")  # readers and a writer do not wait for each other
 
     @sa.event.listens_for(engine, "begin")
@@ -248,7 +274,8 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
 
 def _postgresql_engine(address: sa.URL) -> sa.Engine:
     try:
-        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        more = {} if "connect_timeout" in address.query else {"connect_timeout": _CONNECT}
+        return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=more)
     except ImportError as error:
         raise MissingExtra("a job store on PostgreSQL needs psycopg: pip install 'mltoolkit[postgres]'") from error
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from mltoolkit import cli
+from mltoolkit import cli, cli_jobs
+from mltoolkit.errors import MltoolkitError
 from mltoolkit.scheduling import instances
 from mltoolkit.scheduling.engine import engine
 from mltoolkit.scheduling.jobs import load
@@ -149,3 +152,36 @@ def _engine_rows(store: Store) -> list[tuple[Any, ...]]:
 
     with store.read() as connection:
         return [tuple(row) for row in connection.execute(sa.text("SELECT status, started_at_epoch_ms FROM workflow_status"))]
+
+
+def test_a_server_that_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    address = "postgresql://ann:geheim@127.0.0.1:1/jobs?sslpassword=streng"
+    monkeypatch.setenv("MLTOOLKIT_JOB_STORE", address)
+    monkeypatch.setattr(cli_jobs, "_GLANCE", 0.3)
+    for command in (("list",), ("history",), ("show", "a"), ("logs", f"a@{DAY}")):
+        began = time.monotonic()
+        done = run(*command)
+        assert done.exit_code == 1
+        assert time.monotonic() - began < 5
+        waiting, error = [line for line in done.stderr.splitlines() if line]
+        assert "127.0.0.1:1/jobs" in waiting
+        assert "waiting for it, 0 s at most" in waiting
+        assert "is out of reach" in error
+        assert "look after its disk or its server" in error
+        assert not any(secret in done.output for secret in ("geheim", "streng", "Traceback"))
+    said: list[float] = []
+    began = time.monotonic()
+    with pytest.raises(MltoolkitError, match="is out of reach"):
+        open_store(store.root, patience=1.5, tell=lambda text: said.append(time.monotonic() - began))
+    assert len(said) == 1
+    assert said[0] < 1.0 < time.monotonic() - began < 5
+
+
+def test_who_only_reads_does_not_wait_for_who_writes(store: Store) -> None:
+    with sqlite3.connect(store.engine.url.database or "", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert [row["job"] for row in told("list")] == ["a", "b"]
+        assert time.monotonic() - began < 5
+        other.execute("ROLLBACK")
+    other.close()

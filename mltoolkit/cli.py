@@ -22,9 +22,8 @@ from . import __version__
 from .errors import MltoolkitError
 
 # %% auto #0
-__all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'runs', 'runs_list', 'runs_show', 'show', 'runs_repair',
-           'kernels', 'kernels_list', 'kernels_install', 'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff',
-           'ui', 'clean', 'export']
+__all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'kernels', 'kernels_list', 'kernels_install',
+           'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff', 'ui', 'clean', 'export']
 
 # %% ../nbs/09_cli.ipynb #b8c3716f
 class _Group(click.Group):
@@ -102,7 +101,9 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 # %% ../nbs/09_cli.ipynb #027b7620
-_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check"}  # command and module
+_ELSEWHERE = {  # command and module
+    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs",
+}  # fmt: skip
 
 
 class _Main(_Group):
@@ -388,98 +389,6 @@ class SweepLine:
 
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-# %% ../nbs/09_cli.ipynb #cef82371
-@main.group(cls=_Group, invoke_without_command=True)
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, newest first.")
-@click.option("--project", help="Only this project's.")
-@click.option("--status", help="Only those that ended so, such as failed.")
-@_json_option
-@click.pass_context
-def runs(ctx: click.Context, limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    """List the recorded runs of this workspace."""
-    if ctx.invoked_subcommand is None:
-        _list_runs(limit, project, status, as_json)
-
-
-@runs.command("list")
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, newest first.")
-@click.option("--project", help="Only this project's.")
-@click.option("--status", help="Only those that ended so, such as failed.")
-@_json_option
-def runs_list(limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    """List the recorded runs of this workspace."""
-    _list_runs(limit, project, status, as_json)
-
-
-def _list_runs(limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    from mltoolkit.errors import Status
-    from mltoolkit.record.runs import listing
-
-    if status is not None and status not in list(Status):
-        raise click.UsageError(f"no status is called {status!r}; they are {', '.join(Status)}")
-    rows = listing(limit=limit, project=project, status=status)
-    if as_json:
-        _print_json([vars(row) for row in rows])
-        return
-    shown = [
-        [row.run_id[:8], row.status, row.notebook, (row.started_at or "")[:19].replace("T", " "),
-         None if row.duration_s is None else round(row.duration_s, 1), row.trigger, row.user]
-        for row in rows
-    ]  # fmt: skip
-    click.echo(_table(shown, ["run", "status", "notebook", "started", "s", "by", "user"]) if shown else "no runs yet; `mltoolkit run NOTEBOOK` makes one")
-
-# %% ../nbs/09_cli.ipynb #1da55807
-@runs.command("show")
-@click.argument("name", metavar="RUN")
-@_json_option
-def runs_show(name: str, as_json: bool) -> None:
-    """Show one run: by id, the beginning of an id, the path of its output, or `latest`."""
-    _show_run(name, as_json)
-
-
-@main.command()
-@click.argument("name", metavar="RUN")
-@_json_option
-def show(name: str, as_json: bool) -> None:
-    """Show one run: by id, the beginning of an id, the path of its output, or `latest`."""
-    _show_run(name, as_json)
-
-
-@runs.command("repair")
-@_json_option
-def runs_repair(as_json: bool) -> None:
-    """Close runs whose process is gone as lost, and put what they had shown into their output."""
-    from mltoolkit.record.runs import repair
-
-    closed = repair()
-    if as_json:
-        _print_json(closed)
-    else:
-        click.echo("\n".join(closed) if closed else "every open run has its process")
-
-# %% ../nbs/09_cli.ipynb #d4b25f34
-def _show_run(name: str, as_json: bool) -> None:
-    from mltoolkit.record.runs import find
-
-    run = find(name)
-    if as_json:
-        _print_json(run.model_dump(mode="json"))
-        return
-    git = run.git
-    lines: list[tuple[str, Any]] = [
-        ("run", run.run_id), ("status", run.status.value), ("why", run.failure.message if run.failure else None),
-        ("notebook", run.notebook), ("parameters", ", ".join(f"{key}={value!r}" for key, value in run.parameters.items())),
-        ("secrets", ", ".join(run.secrets)), ("started", run.started_at.astimezone().isoformat(" ", "seconds")),
-        ("took", None if run.duration_s is None else f"{run.duration_s:.1f} s, {run.cpu_s or 0:.1f} s of CPU, {(run.peak_memory_bytes or 0) / 1e6:.0f} MB"),
-        ("metrics", ", ".join(f"{key}={value:.6g}" for key, value in sorted(run.metrics.items()))),
-        ("commit", f"{(git.commit or 'none')[:12]} on {git.branch or 'no branch'}{', with uncommitted changes' if git.dirty else ''}" if git else None),
-        ("python", f"{run.environment.python} on {run.environment.platform}, {len(run.environment.packages)} packages"),
-        ("by", f"{run.user} on {run.host}, through {run.trigger}"), ("output", run.output), ("page", run.html),
-    ]  # fmt: skip
-    lines += [("data", f"{use.event} {use.name} version {use.version}, {use.rows} rows, {use.digest}") for use in run.datasets]
-    lines += [("warning", text) for text in run.warnings]
-    click.echo("\n".join(f"{label:>10}  {_harmless(str(value))}" for label, value in lines if value))
 
 # %% ../nbs/09_cli.ipynb #3d164abc
 @main.group(cls=_Group)

@@ -102,7 +102,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 # %% ../nbs/09_cli.ipynb #027b7620
 _ELSEWHERE = {  # command and module
-    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs",
+    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs", "resume": "cli_runs",
 }  # fmt: skip
 
 
@@ -185,16 +185,26 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
     if options["help_notebook"]:
         _print_json(told.json_schema()) if as_json else click.echo(told.table())
         return
-    from mltoolkit.errors import NotebookFailed
     from mltoolkit.execution.run import run_notebook
 
-    progress = Progress(log_output=options["log_output"], quiet=as_json)
+    done = _followed(options["log_output"], as_json, lambda progress: run_notebook(
+        notebook, output, _parameters(told, options), secrets=_secrets(options["secrets"]), track=not options["no_track"],
+        warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
+        cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
+    ))  # fmt: skip
+    if done.kernel.warm:
+        from mltoolkit import start
+
+        start.prepare()
+
+
+def _followed(log_output: bool, as_json: bool, execute: Callable[[Progress], Any]) -> Any:
+    """Execute a notebook, follow it, and show how it ended."""
+    from mltoolkit.errors import NotebookFailed
+
+    progress = Progress(log_output=log_output, quiet=as_json)
     try:
-        done = run_notebook(
-            notebook, output, _parameters(told, options), secrets=_secrets(options["secrets"]), track=not options["no_track"],
-            warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
-            cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
-        )  # fmt: skip
+        done = execute(progress)
     except NotebookFailed as error:
         progress.close()
         if error.run is not None and as_json:
@@ -208,10 +218,7 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         _print_json(done.model_dump(mode="json"))
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
-    if done.kernel.warm:
-        from mltoolkit import start
-
-        start.prepare()
+    return done
 
 # %% ../nbs/09_cli.ipynb #795bbb73
 def _parameters(told: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli import _Group, _harmless, _json_option, _print_json, _table
+from .cli import _followed, _Group, _harmless, _json_option, _print_json, _secrets, _table
 
 if TYPE_CHECKING:
     from mltoolkit.record.finding import Repeatability
     from mltoolkit.record.manifest import Run
 
 # %% auto #0
-__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_show', 'show']
+__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_show', 'show', 'resume']
 
 # %% ../nbs/09f_cli_runs.ipynb #4250a9bd
 def _question_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,7 +118,7 @@ def _show_run(name: str, as_json: bool) -> None:
 def _facts(run: Run) -> list[tuple[str, Any]]:
     git = run.git
     lines: list[tuple[str, Any]] = [
-        ("run", run.run_id), ("status", run.status.value), ("why", run.failure.message if run.failure else None),
+        ("run", run.run_id), ("status", run.status.value), ("why", run.failure.message if run.failure else None), ("goes on", f"with run {run.resumed_from}" if run.resumed_from else None),
         ("notebook", run.notebook), ("parameters", ", ".join(f"{key}={value!r}" for key, value in run.parameters.items())),
         ("secrets", ", ".join(run.secrets)), ("started", run.started_at.astimezone().isoformat(" ", "seconds")),
         ("took", None if run.duration_s is None else f"{run.duration_s:.1f} s, {run.cpu_s or 0:.1f} s of CPU, {(run.peak_memory_bytes or 0) / 1e6:.0f} MB"),
@@ -139,3 +139,23 @@ def _repeatable(found: Repeatability) -> list[tuple[str, str]]:
         lines.append(("repeatable", f"yes, by all that is on the record{needs}; `mltoolkit reproduce` does it"))
     details = ", ".join(f"{key} {told[key]}" for key in ("by", "at", "where", "run_id") if told.get(key))
     return [*lines, ("verified", f"{told['verdict']}{f' ({details})' if details else ''}")] if told.get("verdict") else lines
+
+# %% ../nbs/09f_cli_runs.ipynb #d7629f9f
+@click.command()
+@click.argument("name", metavar="RUN")
+@click.argument("output", required=False)
+@click.option("--secret", "secrets", multiple=True, metavar="NAME[=env:VAR|file:PATH]", help="A secret that the run was given, from the environment, a file, or a prompt.")
+@click.option("--timeout", metavar="T", help="Limit of the whole run: 90, 90s, 20m, 2h, none.")
+@click.option("--cell-timeout", metavar="T", help="Limit of one cell.")
+@click.option("--warm/--cold", "warm", default=None, help="Whether the kernel may be forked from one with its imports done.")
+@click.option("--no-gate", is_flag=True, help="Do not ask the gates.")
+@click.option("--log-output", is_flag=True, help="Show the notebook's output while it runs, on stderr.")
+@_json_option
+def resume(name: str, output: str | None, as_json: bool, **options: Any) -> None:
+    """Go on with a failed RUN after its latest checkpoint, unless something above it changed."""
+    from mltoolkit.execution.resume import resume as go_on
+
+    _followed(options["log_output"], as_json, lambda progress: go_on(
+        name, output, secrets=_secrets(options["secrets"]), warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"],
+        gate=not options["no_gate"], trigger="cli", watch=progress,
+    ))  # fmt: skip

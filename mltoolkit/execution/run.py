@@ -23,7 +23,7 @@ from .plan import Plan, plan, reserved
 from .session import Stop, stop_on_signals
 from ..notebook import document
 from ..notebook.conversion import jsonable
-from ..record import environment, runs
+from ..record import checkpoint, environment, runs
 from ..record.joining import preparation
 from ..record.journal import Journal
 from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Run
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 Watch = Callable[[str, int, Any], None]  # event (`start`, `output`, `end`), index of the cell, cell or output
 
 # %% auto #0
-__all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'close_tracked', 'run_notebook']
+__all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'close_tracked', 'run_notebook',
+           'carry_out']
 
 # %% ../../nbs/03_execution/04_run.ipynb #b3fd9296
 @dataclass
@@ -50,6 +51,8 @@ class Recording:
     experiment_id: str = ""
     redactor: Redactor = field(default_factory=Redactor)
     tags: dict[str, str] = field(default_factory=dict)
+    first: int = 0  # index of the first cell that is executed: those above it were, by the run that this one goes on with
+    before: list[str] = field(default_factory=list)  # code that restores what they had left
 
     @property
     def target(self) -> Path:
@@ -248,11 +251,27 @@ def order(
         redactor=recording.redactor,
         checkpoint=lambda: recording.keep(plan.notebook),
         meanwhile=lambda: _get_ready(plan.language),
+        first=recording.first,
+        before=recording.before,
+        after=lambda index: _keeping(recording, index),
         **plan.limits,
     )
     if watch:
         made.watch = _watching(watch, Redactor(plan.secrets))  # what it removes is counted when it is written
     return made
+
+
+def _keeping(recording: Recording, index: int) -> str:
+    """Code that keeps the checkpoint which a cell declares; nothing if it declares none."""
+    plan, declared = recording.plan, recording.plan.checkpoints.get(index)
+    if declared is None:
+        return ""
+    above = checkpoint.code_cells(plan.notebook, index)
+    facts = {"cell": index, "cells": [checkpoint.cell_digest(plan.notebook.cells[at]) for at in above], "cwd": str(plan.cwd)}
+    return checkpoint.keeping({
+        "folder": str(recording.folder), "position": len(above), "keep": list(declared.keep), "pickle": list(declared.pickle),
+        "secrets": dict(plan.secrets), "root": str(plan.root), "facts": facts,
+    })  # fmt: skip
 
 
 def _watching(watch: Watch, redactor: Redactor) -> Watch:
@@ -290,6 +309,7 @@ def conclude(
     run.kernel.warm = outcome.warm
     run.cpu_s, run.peak_memory_bytes = outcome.usage.cpu_s, outcome.usage.peak_memory_bytes
     run.cells.executed, run.cells.skipped = outcome.executed, outcome.skipped
+    checkpoint.tidy(recording.folder, succeeded=outcome.status is Status.succeeded)
     if outcome.status is not Status.succeeded:
         said = recording.redactor.value({"message": outcome.message, "ename": outcome.ename, "evalue": outcome.evalue})
         run.failure = Failure(cell=outcome.cell, signal=outcome.signal, **said)
@@ -458,6 +478,20 @@ def run_notebook(
         notebook, output, parameters, secrets=secrets, experiment=experiment, cwd=cwd, kernel=kernel,
         timeout=timeout, cell_timeout=cell_timeout, warm=warm, trigger=trigger, gate=gate, job=(tags or {}).get("mltoolkit.job"),
     )  # fmt: skip
+    return carry_out(planned, track=track, parent=parent, tags=tags, watch=watch, stop=stop)
+
+
+def carry_out(
+    planned: Plan,
+    *,
+    track: bool = True,
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    begun: Callable[[Recording], None] = lambda recording: None,  # called when the record has been opened and nothing has run
+) -> Run:
+    """Do what `run_notebook` does once it has planned."""
     if track:
         from mltoolkit.record import tracking
 
@@ -466,17 +500,18 @@ def run_notebook(
     try:
         with reserved(planned.output), stop_on_signals(stopping):
             recording = open_recording(planned, track=track, parent=parent or os.environ.get("MLTOOLKIT_RUN_ID"), tags=tags)
-            return conclude(recording, _execute(recording, watch, stopping)).raise_for_status()
+            return conclude(recording, _execute(recording, watch, stopping, begun)).raise_for_status()
     finally:
         if stop is None:
             stopping.close()
 
 
-def _execute(recording: Recording, watch: Watch | None, stop: Stop) -> Outcome:
+def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Callable[[Recording], None]) -> Outcome:
     """Let the engine run; what goes wrong around it becomes an outcome, so that the run is concluded."""
     notebook = recording.plan.notebook
     notebook.metadata.papermill.update(input_path=recording.plan.source, output_path=recording.run.output)
     try:
+        begun(recording)
         told = order(recording, watch)
         try:
             recording.keep(notebook)

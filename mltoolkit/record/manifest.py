@@ -51,6 +51,7 @@ class Cells(_Part):
     total: int = 0
     executed: int = 0
     skipped: int = 0
+    restored: int = Field(default=0, description="Those that an earlier run had executed, which this one went on with")
 
 
 class Kernel(_Part):
@@ -123,6 +124,7 @@ class Run(_Part):
     redacted: dict[str, int] = Field(default={}, description="What the filter for secrets removed, and how often")
     trigger: str = "api"
     parent_run_id: str | None = None
+    resumed_from: str | None = Field(default=None, description="The run that this one went on with, after one of its checkpoints")
     job: str | None = None
     logical_date: str | None = None
     attempt: int | None = None

@@ -102,7 +102,8 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 # %% ../nbs/09_cli.ipynb #027b7620
-_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check"}  # command and module
+_ELSEWHERE = {"jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check",
+              "reproduce": "cli_reproduce"}  # command and module
 
 
 class _Main(_Group):
@@ -162,6 +163,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--warm/--cold", "warm", default=None, help="Whether the kernel may be forked from one with its imports done."),
         click.option("--no-track", is_flag=True, help="Open no MLflow run."),
         click.option("--no-gate", is_flag=True, help="Do not ask the gates."),
+        click.option("--twice", is_flag=True, help="Run it again afterwards, and name the cells whose outputs differ; exit 1 if any does."),
         click.option("--log-output", is_flag=True, help="Show the notebook's output while it runs, on stderr."),
         click.option("--help-notebook", is_flag=True, help="Show the notebook's parameters and run nothing."),
     ]
@@ -187,10 +189,11 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
     from mltoolkit.errors import NotebookFailed
     from mltoolkit.execution.run import run_notebook
 
+    secrets = _secrets(options["secrets"])
     progress = Progress(log_output=options["log_output"], quiet=as_json)
     try:
         done = run_notebook(
-            notebook, output, _parameters(told, options), secrets=_secrets(options["secrets"]), track=not options["no_track"],
+            notebook, output, _parameters(told, options), secrets=secrets, track=not options["no_track"],
             warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
             cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
         )  # fmt: skip
@@ -203,14 +206,28 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         progress.close()
     for text in done.warnings:
         click.echo(f"mltoolkit: warning: {_harmless(text)}", err=True)
+    again = _again(done, notebook, secrets) if options["twice"] else None
     if as_json:
-        _print_json(done.model_dump(mode="json"))
+        _print_json(done.model_dump(mode="json") | ({"twice": {"verdict": again.verdict, "differences": [vars(each) for each in again.differences]}} if again else {}))
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
     if done.kernel.warm:
         from mltoolkit import start
 
         start.prepare()
+    if again and not again.verdict.proved:
+        sys.exit(1)
+
+
+def _again(done: Any, notebook: str, secrets: dict[str, str]) -> Any:
+    """Run it a second time, say on stderr what differs, and return the comparison."""
+    from mltoolkit.cli_reproduce import told_twice
+    from mltoolkit.execution.reproduce import twice
+    from mltoolkit.notebook import document
+
+    comparison = twice(done, secrets, start=None if document.is_remote(notebook) else notebook)
+    click.echo(_harmless(told_twice(comparison)), err=True)
+    return comparison
 
 # %% ../nbs/09_cli.ipynb #795bbb73
 def _parameters(told: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -460,11 +477,14 @@ def runs_repair(as_json: bool) -> None:
 
 # %% ../nbs/09_cli.ipynb #d4b25f34
 def _show_run(name: str, as_json: bool) -> None:
+    from mltoolkit.execution.verification import verifications
     from mltoolkit.record.runs import find
+    from mltoolkit.settings import workspace
 
     run = find(name)
+    verified = verifications(run, workspace())
     if as_json:
-        _print_json(run.model_dump(mode="json"))
+        _print_json(run.model_dump(mode="json") | {"verifications": [vars(each) for each in verified]})
         return
     git = run.git
     lines: list[tuple[str, Any]] = [
@@ -478,7 +498,7 @@ def _show_run(name: str, as_json: bool) -> None:
         ("by", f"{run.user} on {run.host}, through {run.trigger}"), ("output", run.output), ("page", run.html),
     ]  # fmt: skip
     lines += [("data", f"{use.event} {use.name} version {use.version}, {use.rows} rows, {use.digest}") for use in run.datasets]
-    lines += [("warning", text) for text in run.warnings]
+    lines += [("warning", text) for text in run.warnings] + [("verified", each.line()) for each in verified]
     click.echo("\n".join(f"{label:>10}  {_harmless(str(value))}" for label, value in lines if value))
 
 # %% ../nbs/09_cli.ipynb #3d164abc

@@ -349,7 +349,7 @@ def reproduce_project(
         tell(verdict)
     return made
 
-# %% ../../nbs/03_execution/07b_reproduce.ipynb #cdb06883
+# %% ../../nbs/03_execution/07b_reproduce.ipynb #99a8bbe4
 def twice(
     first: Run,  # just made
     secrets: Mapping[str, str] | None = None,
@@ -357,7 +357,7 @@ def twice(
     start: str | Path | None = None,  # a path inside the workspace
 ) -> Comparison:
     """Execute the notebook of a run again as things are, and compare."""
-    root = settings.workspace(start or Path(first.html or first.output).parent)
+    root = settings.workspace(start)
     original = recover(first, root)
     notebook = document.is_remote(first.notebook) or Path(first.notebook).is_absolute()
     with tempfile.TemporaryDirectory(prefix="mlt-") as folder, _terminated_as_interrupted():

@@ -36,7 +36,7 @@ class Circumstances:
         moments = [each for each in (self.began, self.ended) if each]
         return {local.date() for each in moments for local in (each, each.astimezone(UTC), each.astimezone())}
 
-# %% ../../nbs/03_execution/06_noise.ipynb #7152a54d
+# %% ../../nbs/03_execution/06_noise.ipynb #52161b56
 Proof = Callable[[re.Match[str], Circumstances], bool]
 
 
@@ -61,12 +61,15 @@ def _seconds(text: str) -> float:
 
 def _within_run(match: re.Match[str], run: Circumstances) -> bool:
     """A length of time that the run itself did not last is a result, not a measurement."""
-    return run.began is None or run.ended is None or _seconds(match[0]) <= (run.ended - run.began).total_seconds() + 1
+    return run.began is not None and run.ended is not None and _seconds(match[0]) <= (run.ended - run.began).total_seconds() + 1
 
 
 def _in_angle_brackets(match: re.Match[str], run: Circumstances) -> bool:
     line = match.string[match.string.rfind("\n", 0, match.start()) + 1 : match.start()].replace("&lt;", "<").replace("&gt;", ">")
-    return line.replace("->", "").rfind("<") > line.replace("->", "").rfind(">")
+    depth = 0
+    for sign in re.findall(r"[<>]", line.replace("->", "")):
+        depth = max(0, depth + (1 if sign == "<" else -1))
+    return depth > 0
 
 # %% ../../nbs/03_execution/06_noise.ipynb #949a822e
 _MONTHS = {name: number for number, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)}

@@ -103,6 +103,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 # %% ../nbs/09_cli.ipynb #027b7620
 _ELSEWHERE = {  # command and module
     "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs", "resume": "cli_runs",
+    "reproduce": "cli_reproduce",
 }  # fmt: skip
 
 
@@ -164,6 +165,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-track", is_flag=True, help="Open no MLflow run."),
         click.option("--no-gate", is_flag=True, help="Do not ask the gates."),
         click.option("--log-output", is_flag=True, help="Show the notebook's output while it runs, on stderr."),
+        click.option("--twice", is_flag=True, help="Run it again afterwards, and name the cells whose outputs differ; exit 1 if any does."),
         click.option("--help-notebook", is_flag=True, help="Show the notebook's parameters and run nothing."),
     ]
     for option in reversed(options):
@@ -187,18 +189,31 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         return
     from mltoolkit.execution.run import run_notebook
 
+    secrets, again = _secrets(options["secrets"]), list[Any]()
+
+    def run_again(done: Any) -> dict[str, Any]:
+        again.append(_again(done, notebook, secrets))
+        return {"twice": {"verdict": again[0].verdict, "differences": [vars(each) for each in again[0].differences]}}
+
     done = _followed(options["log_output"], as_json, lambda progress: run_notebook(
-        notebook, output, _parameters(told, options), secrets=_secrets(options["secrets"]), track=not options["no_track"],
+        notebook, output, _parameters(told, options), secrets=secrets, track=not options["no_track"],
         warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
         cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
-    ))  # fmt: skip
+    ), run_again if options["twice"] else None)  # fmt: skip
     if done.kernel.warm:
         from mltoolkit import start
 
         start.prepare()
+    if again and not again[0].verdict.proved:
+        sys.exit(1)
 
 
-def _followed(log_output: bool, as_json: bool, execute: Callable[[Progress], Any]) -> Any:
+def _followed(
+    log_output: bool,
+    as_json: bool,
+    execute: Callable[[Progress], Any],
+    more: Callable[[Any], dict[str, Any]] | None = None,  # what else is done with a run that succeeded, and is said of it in JSON
+) -> Any:
     """Execute a notebook, follow it, and show how it ended."""
     from mltoolkit.errors import NotebookFailed
 
@@ -214,11 +229,23 @@ def _followed(log_output: bool, as_json: bool, execute: Callable[[Progress], Any
         progress.close()
     for text in done.warnings:
         click.echo(f"mltoolkit: warning: {_harmless(text)}", err=True)
+    further = more(done) if more else {}
     if as_json:
-        _print_json(done.model_dump(mode="json"))
+        _print_json(done.model_dump(mode="json") | further)
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
     return done
+
+
+def _again(done: Any, notebook: str, secrets: dict[str, str]) -> Any:
+    """Run it a second time, say on stderr what differs, and return the comparison."""
+    from mltoolkit.cli_reproduce import told_twice
+    from mltoolkit.execution.reproduce import twice
+    from mltoolkit.notebook import document
+
+    comparison = twice(done, secrets, start=None if document.is_remote(notebook) else notebook)
+    click.echo(_harmless(told_twice(comparison)), err=True)
+    return comparison
 
 # %% ../nbs/09_cli.ipynb #795bbb73
 def _parameters(told: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -106,12 +106,16 @@ def show(name: str, as_json: bool) -> None:
 def _show_run(name: str, as_json: bool) -> None:
     from mltoolkit.record.finding import made_by, repeatability
 
+    from mltoolkit.execution.verification import verifications
+    from mltoolkit.settings import workspace
+
     run = made_by(name)
-    found = repeatability(run)
+    found, verified = repeatability(run), verifications(run, workspace())
     if as_json:
-        _print_json({**run.model_dump(mode="json"), "repeatable": {"possible": found.possible, **vars(found)}})
+        told = {"repeatable": {"possible": found.possible, **vars(found)}, "verifications": [vars(each) for each in verified]}
+        _print_json(run.model_dump(mode="json") | told)
         return
-    lines = [*_facts(run), *_repeatable(found)]
+    lines = [*_facts(run), *_repeatable(found), *(("verified", each.line()) for each in verified)]
     click.echo("\n".join(f"{label:>10}  {_harmless(str(value))}" for label, value in lines if value))
 
 # %% ../nbs/09f_cli_runs.ipynb #0387a85d
@@ -132,13 +136,10 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
 
 
 def _repeatable(found: Repeatability) -> list[tuple[str, str]]:
-    told = found.verification or {}
-    lines = [("repeatable", f"no: {text}") for text in found.missing]
-    if found.possible:
-        needs = f", given {', '.join(found.secrets)}" if found.secrets else ""
-        lines.append(("repeatable", f"yes, by all that is on the record{needs}; `mltoolkit reproduce` does it"))
-    details = ", ".join(f"{key} {told[key]}" for key in ("by", "at", "where", "run_id") if told.get(key))
-    return [*lines, ("verified", f"{told['verdict']}{f' ({details})' if details else ''}")] if told.get("verdict") else lines
+    if not found.possible:
+        return [("repeatable", f"no: {text}") for text in found.missing]
+    needs = f", given {', '.join(found.secrets)}" if found.secrets else ""
+    return [("repeatable", f"yes, by all that is on the record{needs}; `mltoolkit reproduce` does it")]
 
 # %% ../nbs/09f_cli_runs.ipynb #d7629f9f
 @click.command()

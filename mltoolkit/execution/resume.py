@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..errors import Invalid, RunNotFound, Status
+from .compare import executed_cells
 from .plan import Plan, plan
 from .run import Recording, Watch, carry_out
 from .session import Stop
@@ -236,7 +237,7 @@ def _executed(folder: Path) -> NotebookNode:
     if not written:
         raise Invalid(f"the executed notebook is not in {folder}", path=str(folder))
     notebook = document.read(written[0])
-    notebook.cells = [cell for cell in notebook.cells if not {"papermill-error-cell-tag", RESUMED}.intersection(document.tags(cell))]
+    notebook.cells = executed_cells(notebook)
     return notebook
 
 # %% ../../nbs/03_execution/08_resume.ipynb #0e50f694

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from .. import __version__, settings
@@ -141,7 +142,8 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         notebook_digest=plan.digest,
         project=plan.project,
         experiment=plan.experiment,
-        kernel=Kernel(name=plan.kernel, language=plan.language),
+        kernel=Kernel(name=plan.kernel, language=plan.language, variables=environment.decisive(plan.seed)),
+        cwd=_within(plan.cwd, plan.root),
         parameters={name: jsonable(value) for name, value in shown.items() if name not in plan.contract.secrets},
         given=sorted(plan.values),
         parameter_types={name: each.kind for name, each in plan.contract.parameters.items()},
@@ -154,12 +156,13 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
             branch=state.branch,
             dirty=state.dirty,
             remote=state.remote,
+            prefix=Path(plan.root).relative_to(state.top).as_posix().removeprefix(".") if plan.root.is_relative_to(state.top) else None,
             diff_bytes=state.diff_bytes,
             diff_truncated=state.diff_truncated,
         )
         if state
         else None,
-        environment=Machine(**{**vars(machine), "lock": "requirements.txt"}),
+        environment=Machine(**{**vars(machine), "lock": "requirements.txt", "sources": _relative(machine.sources, state)}),
         seed=plan.seed,
         host=environment.host(),
         pid=pid,
@@ -168,6 +171,19 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         version=__version__,
         cells=Cells(total=sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in plan.notebook.cells)),
     )
+
+# %% ../../nbs/03_execution/04_run.ipynb #5a44e559
+def _within(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _relative(sources: Mapping[str, str], state: environment.Git | None) -> dict[str, str]:
+    """The addresses of packages; a folder of this repository as a path in it."""
+    base = f"file://{quote(state.top)}" if state else None
+    return {
+        name: address[len(base) :].strip("/") or "." if base and (address == base or address.startswith(f"{base}/")) else address
+        for name, address in sources.items()
+    }
 
 # %% ../../nbs/03_execution/04_run.ipynb #90f906e5
 def _open_tracked(recording: Recording, state: environment.Git | None, more: Mapping[str, str]) -> None:
@@ -208,8 +224,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
-    if plan.seed is not None:
-        variables["PYTHONHASHSEED"] = str(plan.seed % 2**32)
+    variables |= environment.decisive(plan.seed)
     if recording.store is not None:
         from mltoolkit.record import tracking
 

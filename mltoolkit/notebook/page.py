@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['pieces', 'render']
+__all__ = ['pieces', 'render', 'head']
 
 # %% ../../nbs/01_notebook/03_page.ipynb #72293c41
 def _failing(
@@ -229,7 +229,7 @@ def pieces(
     for number, cell in enumerate(cells):
         page.cell = number + 1
         shown.append(_cell(cell, page, number == failing, bool(record)))
-    yield _writable(f"""{_head(title)}
+    yield _writable(f"""{head(title)}
 {header(title, record, sum(cell.get("cell_type") == "code" for cell in cells))}
 {_banner(cells, failing, record)}{warnings(record)}
 {about(record)}
@@ -254,7 +254,7 @@ def render(
     return "".join(pieces(nb, title=title, facts=facts, limit=limit))
 
 # %% ../../nbs/01_notebook/03_page.ipynb #64224f65
-def _head(
+def head(
     title: str,  # of the page
 ) -> str:
     """Return everything before the page's header."""

@@ -37,8 +37,9 @@ JOURNAL = "journal.jsonl"
 def runs_folder(
     root: str | Path,  # the workspace
 ) -> Path:
-    """Return the folder that holds one folder for each run of this machine."""
-    return settings.local(root) / "runs"
+    """Return the folder that holds one folder for each run of this machine; in a work tree of a repetition it is a link to the user's."""
+    folder = settings.local(root) / "runs"
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def reserve(

@@ -102,7 +102,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 # %% ../nbs/09_cli.ipynb #027b7620
 _ELSEWHERE = {  # command and module
-    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs", "resume": "cli_runs",
+    "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "runs": "cli_runs", "show": "cli_runs", "resume": "cli_runs", "diff": "cli_runs",
     "reproduce": "cli_reproduce",
 }  # fmt: skip
 

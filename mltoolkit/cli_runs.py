@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mltoolkit.record.manifest import Run
 
 # %% auto #0
-__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_show', 'show', 'resume']
+__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_show', 'show', 'resume', 'diff']
 
 # %% ../nbs/09f_cli_runs.ipynb #4250a9bd
 def _question_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,3 +160,26 @@ def resume(name: str, output: str | None, as_json: bool, **options: Any) -> None
         name, output, secrets=_secrets(options["secrets"]), warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"],
         gate=not options["no_gate"], trigger="cli", watch=progress,
     ))  # fmt: skip
+
+# %% ../nbs/09f_cli_runs.ipynb #60f33faa
+@click.command()
+@click.argument("before", metavar="RUN_A")
+@click.argument("after", metavar="RUN_B")
+@click.option("--rtol", type=float, default=0.0, help="By how much numbers in outputs may differ, as a part of those of RUN_A.")
+@click.option("--atol", type=float, default=0.0, help="And as such.")
+@click.option("--page", metavar="FILE.html", help="Write a page with both notebooks beside each other.")
+@_json_option
+def diff(before: str, after: str, rtol: float, atol: float, page: str | None, as_json: bool) -> None:
+    """Show what changed from RUN_A to RUN_B, and what came of it."""
+    from mltoolkit.execution import difference
+    from mltoolkit.notebook import document
+
+    if page is not None:
+        document.check_writable(page)
+    found = difference.compare(before, after, rtol=rtol, atol=atol)
+    if page is not None:
+        document.write_atomically(page, difference.page(found))
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        click.echo("\n".join(map(_harmless, difference.text(found).split("\n"))))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['RESUMED', 'changes', 'resume']
+__all__ = ['RESUMED', 'changes', 'resume', 'executed_in', 'files_of']
 
 # %% ../../nbs/03_execution/08_resume.ipynb #e1bd687d
 def changes(
@@ -184,14 +184,14 @@ def resume(
     root = settings.workspace(start)
     failed = runs.find(run, start=root) if isinstance(run, str) else run
     _refuse_status(failed)
-    with _files(failed, root) as folder:
+    with files_of(failed, root) as folder:
         found = checkpoint.checkpoints(folder)
         if not found:
             why = "; ".join(each for each in failed.warnings if "checkpoint" in each)
             raise Invalid(f"run {failed.run_id} kept no checkpoint{f' ({why})' if why else ''}; tag a cell 'checkpoint' and 'keep:NAME' for each variable", run=failed.run_id)
         planned = _planned(failed, found[0], root, output, secrets=secrets, warm=warm, timeout=timeout, cell_timeout=cell_timeout, trigger=trigger, gate=gate)
         kept = _usable(failed, found, planned)
-        executed = _executed(folder)
+        executed = executed_in(folder)
         return carry_out(
             planned, track=failed.tracked, tags={"mltoolkit.resumed_from": failed.run_id}, watch=watch, stop=stop,
             begun=lambda recording: _begin(recording, kept, executed, failed),
@@ -231,8 +231,10 @@ def _usable(run: Run, found: list[Checkpoint], planned: Plan) -> Checkpoint:
     raise Invalid(f"run {run.run_id} cannot be gone on with, since what its state came from is not as it was:\n{listed}\nrun the notebook anew", changes=said[-1])
 
 
-def _executed(folder: Path) -> NotebookNode:
-    """The notebook that a run executed, without what papermill put in to mark the failure."""
+def executed_in(
+    folder: Path,  # of a run
+) -> NotebookNode:
+    """Read the notebook that a run executed, without the marks of a failure. Raises `Invalid`."""
     written = sorted(folder.glob("*.ipynb"))
     if not written:
         raise Invalid(f"the executed notebook is not in {folder}", path=str(folder))
@@ -240,10 +242,13 @@ def _executed(folder: Path) -> NotebookNode:
     notebook.cells = executed_cells(notebook)
     return notebook
 
-# %% ../../nbs/03_execution/08_resume.ipynb #0e50f694
+# %% ../../nbs/03_execution/08_resume.ipynb #6eb9ca09
 @contextlib.contextmanager
-def _files(run: Run, root: Path) -> Iterator[Path]:
-    """The folder of a run: its own, or what the artifact store has of it."""
+def files_of(
+    run: Run,
+    root: Path,  # the workspace
+) -> Iterator[Path]:
+    """Give the folder of a run, its own or what the artifact store has of it. Raises `RunNotFound`."""
     own = runs.runs_folder(root) / run.run_id
     if own.is_dir() or not run.tracked:
         yield own

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['side_by_side']
+__all__ = ['paired_cells', 'side_by_side']
 
 # %% ../../nbs/03_execution/07c_side_by_side.ipynb #703cf9b8
 _KIND = {Verdict.identical: "succeeded", Verdict.within_tolerance: "cancelled", Verdict.different: "failed", Verdict.impossible: "invalid"}
@@ -68,31 +68,46 @@ def _source(cell: Mapping[str, Any], page: Rendering) -> str:
     return f'<pre class="code">{code_html(source, page)}</pre>' if source.strip() else ""
 
 
-def _pair(left: str, right: str) -> str:
+def _pair(left: str, right: str, names: tuple[str, str]) -> str:
     """The same part of both, beside each other."""
-    sides = (("original", left), ("repeated", right))
+    sides = zip(map(escape, names), (left, right), strict=True)
     return '<div class="pair">' + "".join(f'<div class="side"><p class="note">{name}</p>{shown or "<p>(nothing)</p>"}</div>' for name, shown in sides) + "</div>"
 
 
-def _row(pair: CellComparison, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, page: Rendering) -> str:
+def _row(pair: CellComparison, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, page: Rendering, names: tuple[str, str]) -> str:
     number = (pair.original if pair.original is not None else pair.repeated or 0) + 1
     page.cell = number
     label = f'<div class="labels"><span class="label{" failed" if pair.verdict is Verdict.different else ""}">{escape(pair.verdict.value)}</span></div>'
     if before is None or after is None:
         shown = ["" if cell is None else _source(cell, page) + outputs_html(cell.get("outputs"), page) for cell in (before, after)]
-        body = _pair(*shown)
+        body = _pair(shown[0], shown[1], names)
     else:
         same_source = (before["cell_type"], before["source"]) == (after["cell_type"], after["source"])
-        body = _source(before, page) if same_source else _pair(_source(before, page), _source(after, page))
+        body = _source(before, page) if same_source else _pair(_source(before, page), _source(after, page), names)
         results = [outputs_html(cell.get("outputs"), page) for cell in (before, after)]
         same = pair.verdict is Verdict.identical or not any(each.what != "source" for each in pair.differences)
-        body += results[0] if same else _pair(*results)
+        body += results[0] if same else _pair(results[0], results[1], names)
     margin = f'<div class="margin"><span class="number">{number}</span></div>'
     kind = " failing" if pair.verdict is Verdict.different else ""
     name = f' id="cell-{number}"' if pair.original is not None else ""
     return f'<section class="cell{kind}"{name} aria-label="cell {number}">{margin}<div class="body">{label if pair.verdict is not Verdict.identical else ""}{body}</div></section>'
 
 # %% ../../nbs/03_execution/07c_side_by_side.ipynb #52dc7c0c
+def paired_cells(
+    original: NotebookNode,  # executed
+    repeated: NotebookNode,
+    comparison: Comparison,  # of the two
+    names: tuple[str, str] = ("original", "repeated"),  # what the two are called
+) -> str:
+    """Return the cells of two executed notebooks for a page: once where they are the same, beside each other where they are not."""
+    page = Rendering(language=_language(original.metadata))
+    before, after = executed_cells(original), executed_cells(repeated)
+    return "\n".join(
+        _row(pair, None if pair.original is None else before[pair.original], None if pair.repeated is None else after[pair.repeated], page, names)
+        for pair in comparison.cells
+    )
+
+
 def side_by_side(
     original: NotebookNode,  # executed
     repeated: NotebookNode,
@@ -101,12 +116,6 @@ def side_by_side(
 ) -> str:  # a complete HTML document
     """Return a page that shows two executed notebooks beside each other, with their differences marked."""
     title = f"{made.notebook.rpartition('/')[2].removesuffix('.ipynb')}, repeated"
-    page = Rendering(language=_language(original.metadata))
-    before, after = executed_cells(original), executed_cells(repeated)
-    rows = [
-        _row(pair, None if pair.original is None else before[pair.original], None if pair.repeated is None else after[pair.repeated], page)
-        for pair in comparison.cells
-    ]
     shown = f'{head(title)}\n{_top(title, made)}\n{_listed(comparison, made)}\n<div class="columns"><main id="cells">\n'
-    whole = shown + "\n".join(rows) + "\n</main></div></body></html>\n"
+    whole = shown + paired_cells(original, repeated, comparison) + "\n</main></div></body></html>\n"
     return whole.encode("utf-8", "replace").decode()

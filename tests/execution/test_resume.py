@@ -440,7 +440,7 @@ def test_what_cannot_be_kept_costs_the_checkpoint_alone(bare_workspace: Path, ti
     for path in folder.glob("*.ipynb"):
         path.unlink()
     with pytest.raises(Invalid, match="the executed notebook is not in"):
-        resuming._executed(folder)
+        resuming.executed_in(folder)
 
 
 def test_a_kernel_that_is_killed_while_it_keeps_leaves_what_it_had_kept(bare_workspace: Path, tiny: str, write: Callable[..., Path]) -> None:

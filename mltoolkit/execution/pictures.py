@@ -35,10 +35,10 @@ class PictureDifference(NamedTuple):
             return f"{self.original} pixels and {self.repeated}"
         return f"{self.share:.2%} of {self.original} pixels differ, a channel by up to {self.largest} of 255"
 
-# %% ../../nbs/03_execution/06a_pictures.ipynb #7b074a69
+# %% ../../nbs/03_execution/06a_pictures.ipynb #e50435af
 def _decoded(
     content: bytes,  # of a PNG, JPEG, GIF or WebP file
-) -> NDArray[np.int16] | None:  # shape (frames, height, width, 4); None if it cannot be decoded
+) -> NDArray[np.uint8] | None:  # shape (frames, height, width, 4); None if it cannot be decoded
     """Decode a picture, every frame of it, to red, green, blue and opacity."""
     import numpy as np
     from PIL import Image, ImageSequence
@@ -47,14 +47,15 @@ def _decoded(
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a picture that would fill the memory
             with Image.open(io.BytesIO(content)) as picture:
-                frames = [np.asarray(frame.convert("RGBA"), dtype=np.int16) for frame in ImageSequence.Iterator(picture)]
+                frames = [np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(picture)]
         shown = np.stack(frames)
-        shown[shown[..., 3] == 0] = 0  # nobody sees the colour of what is transparent
+        if (clear := shown[..., 3] == 0).any():
+            shown[clear] = 0  # nobody sees the colour of what is transparent
     except Exception:  # noqa: BLE001 (each decoder has errors of its own)
         return None
     return shown
 
-# %% ../../nbs/03_execution/06a_pictures.ipynb #d3538a1a
+# %% ../../nbs/03_execution/06a_pictures.ipynb #736b70bc
 def compare_pictures(
     original: str,  # base64, as in a notebook
     repeated: str,
@@ -74,7 +75,7 @@ def compare_pictures(
     sizes = [f"{shown.shape[2]} x {shown.shape[1]}" + (f" x {len(shown)} frames" if len(shown) > 1 else "") for shown in (first, second)]
     if first.shape != second.shape:
         return PictureDifference(sizes[0], sizes[1], 1.0, 255)
-    apart = abs(first - second).max(axis=-1)
-    if not apart.any():
+    if (first == second).all():
         return None
+    apart = abs(first.astype("int16") - second).max(axis=-1)
     return PictureDifference(sizes[0], sizes[1], float((apart > 0).mean()), int(apart.max()))

@@ -325,26 +325,29 @@ def _store_of(run: Run, root: Path) -> Any:
             return tracking.client(root)
     return None
 
-# %% ../../nbs/03_execution/07b_reproduce.ipynb #d649ba9e
+# %% ../../nbs/03_execution/07b_reproduce.ipynb #4ca62dfd
 def reproduce_project(
-    project: str,
+    project: str,  # its name
     request: Request | None = None,
     *,
     start: str | Path | None = None,  # a path inside the workspace
     page: Callable[..., str] | None = None,
     tell: Callable[[Verification], None] = lambda made: None,  # told of each verdict
 ) -> list[Verification]:
-    """Repeat every recorded run of a project, oldest first, but for repetitions. Raises `RunNotFound` if there is none."""
+    """Repeat every recorded run of a project, oldest first; sweeps by their points. Raises `RunNotFound` if there is none."""
+    from mltoolkit.record import tracking
+
     root = settings.workspace(start)
-    rows = [row for row in runs.listing(limit=100_000, project=project, start=root) if row.trigger != "reproduce" and row.status != "running"]
+    found = runs.search(tracking.client(root), 100_000, ["tags.`mltoolkit.status` != 'running'", f"tags.`mltoolkit.project` = '{project}'"])
+    rows = [each for each in found if each.data.tags.get("mltoolkit.trigger") != "reproduce" and "mltoolkit.sweep" not in each.data.tags]
     if not rows:
         raise RunNotFound(f"project {project!r} has no recorded run; `mltoolkit runs` lists the runs of this workspace", project=project)
     made = []
     for row in reversed(rows):
         try:
-            verdict = reproduce(row.run_id, request, start=root, page=page)
+            verdict = reproduce(row.info.run_id, request, start=root, page=page)
         except RunNotFound as error:  # its manifest is gone
-            verdict = Verification(row.run_id, Verdict.impossible, [str(error)], notebook=row.notebook)
+            verdict = Verification(row.info.run_id, Verdict.impossible, [str(error)], notebook=row.data.tags.get("mltoolkit.notebook", ""))
         made.append(verdict)
         tell(verdict)
     return made

@@ -138,6 +138,7 @@ def _tracked(root: Path, name: str) -> Run:
     if len(matching) != 1:
         found = f"{len(matching)} runs begin with" if matching else "no recorded run is called"
         raise RunNotFound(f"{found} {name!r}; `mltoolkit runs` lists the runs of this workspace", run=name)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         try:
             store.download_artifacts(matching[0].info.run_id, MANIFEST, folder)

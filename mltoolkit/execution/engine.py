@@ -159,25 +159,21 @@ def _confide(order: Order, session: KernelSession, outcome: Outcome) -> None:
         outcome.status, outcome.message = Status.failed, f"the secrets did not reach the kernel: {problem}"
 
 
-def _unseen(session: KernelSession, code: str, until: float | None = None) -> str:
+def _unseen(session: KernelSession, code: str, patience: float = 60.0) -> str:
     """Execute code that leaves no trace in the notebook; return what went wrong, or nothing."""
-    began = time.monotonic()
-    request = session.ask(code, silent=True)
-    event = session.wait(request, lambda message: None, began + 60 if until is None else until)
+    event = session.wait(session.ask(code, silent=True), lambda message: None, time.monotonic() + patience)
     if event is Event.deadline:
         session.interrupt()
-        if until is not None:  # what goes on after that needs a kernel that has settled
-            session.wait(request, lambda message: None, time.monotonic() + 10)
-        return f"no answer within {time.monotonic() - began:.0f} s"
+        return f"no answer within {patience:g} s"
     if event is Event.done and session.reply.get("status") != "ok":
         return f"{session.reply.get('ename')}: {session.reply.get('evalue')}"
     return ""  # also after a death or a request to stop: the loop meets them itself
 
 
 def _limit(order: Order, deadline: float | None) -> float:
-    """Until when code may take that does as much as a cell."""
-    limits = (deadline, time.monotonic() + order.cell_timeout if order.cell_timeout else None)
-    return min((at for at in limits if at is not None), default=float("inf"))
+    """How many seconds code may take that does as much as a cell."""
+    limits = (None if deadline is None else deadline - time.monotonic(), order.cell_timeout)
+    return max(0.0, min((limit for limit in limits if limit), default=86_400.0 * 365))
 
 # %% ../../nbs/03_execution/01_engine.ipynb #c0a1b2d4
 def _restore(order: Order, session: KernelSession, deadline: float | None, outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import Any, NoReturn, cast
 
 import click
@@ -21,9 +22,8 @@ from . import __version__
 from .errors import MltoolkitError
 
 # %% auto #0
-__all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'runs', 'runs_list', 'runs_show', 'show', 'runs_repair',
-           'kernels', 'kernels_list', 'kernels_install', 'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff',
-           'ui', 'clean', 'export']
+__all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'kernels', 'kernels_list', 'kernels_install',
+           'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff', 'ui', 'clean', 'export']
 
 # %% ../nbs/09_cli.ipynb #b8c3716f
 class _Group(click.Group):
@@ -166,6 +166,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-track", is_flag=True, help="Open no MLflow run."),
         click.option("--no-gate", is_flag=True, help="Do not ask the gates."),
         click.option("--log-output", is_flag=True, help="Show the notebook's output while it runs, on stderr."),
+        click.option("--twice", is_flag=True, help="Run it again afterwards, and name the cells whose outputs differ; exit 1 if any does."),
         click.option("--help-notebook", is_flag=True, help="Show the notebook's parameters and run nothing."),
     ]
     for option in reversed(options):
@@ -187,16 +188,39 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
     if options["help_notebook"]:
         _print_json(told.json_schema()) if as_json else click.echo(told.table())
         return
-    from mltoolkit.errors import NotebookFailed
     from mltoolkit.execution.run import run_notebook
 
-    progress = Progress(log_output=options["log_output"], quiet=as_json)
+    secrets, again = _secrets(options["secrets"]), list[Any]()
+
+    def run_again(done: Any) -> dict[str, Any]:
+        again.append(_again(done, notebook, secrets))
+        return {"twice": {"verdict": again[0].verdict, "differences": [vars(each) for each in again[0].differences]}}
+
+    done = _followed(options["log_output"], as_json, lambda progress: run_notebook(
+        notebook, output, _parameters(told, options), secrets=secrets, track=not options["no_track"],
+        warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
+        cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
+    ), run_again if options["twice"] else None)  # fmt: skip
+    if done.kernel.warm:
+        from mltoolkit import start
+
+        start.prepare()
+    if again and not again[0].verdict.proved:
+        sys.exit(1)
+
+
+def _followed(
+    log_output: bool,
+    as_json: bool,
+    execute: Callable[[Progress], Any],
+    more: Callable[[Any], dict[str, Any]] | None = None,  # what else is done with a run that succeeded, and is said of it in JSON
+) -> Any:
+    """Execute a notebook, follow it, and show how it ended."""
+    from mltoolkit.errors import NotebookFailed
+
+    progress = Progress(log_output=log_output, quiet=as_json)
     try:
-        done = run_notebook(
-            notebook, output, _parameters(told, options), secrets=_secrets(options["secrets"]), track=not options["no_track"],
-            warm=options["warm"], timeout=options["timeout"], cell_timeout=options["cell_timeout"], experiment=options["experiment"],
-            cwd=options["cwd"], kernel=options["kernel"], gate=not options["no_gate"], trigger="cli", watch=progress,
-        )  # fmt: skip
+        done = execute(progress)
     except NotebookFailed as error:
         progress.close()
         if error.run is not None and as_json:
@@ -206,14 +230,23 @@ def run(notebook: str, output: str | None, as_json: bool, **options: Any) -> Non
         progress.close()
     for text in done.warnings:
         click.echo(f"mltoolkit: warning: {_harmless(text)}", err=True)
+    further = more(done) if more else {}
     if as_json:
-        _print_json(done.model_dump(mode="json"))
+        _print_json(done.model_dump(mode="json") | further)
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
-    if done.kernel.warm:
-        from mltoolkit import start
+    return done
 
-        start.prepare()
+
+def _again(done: Any, notebook: str, secrets: dict[str, str]) -> Any:
+    """Run it a second time, say on stderr what differs, and return the comparison."""
+    from mltoolkit.cli_reproduce import told_twice
+    from mltoolkit.execution.reproduce import twice
+    from mltoolkit.notebook import document
+
+    comparison = twice(done, secrets, start=None if document.is_remote(notebook) else notebook)
+    click.echo(_harmless(told_twice(comparison)), err=True)
+    return comparison
 
 # %% ../nbs/09_cli.ipynb #795bbb73
 def _parameters(told: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -391,98 +424,6 @@ class SweepLine:
 
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-# %% ../nbs/09_cli.ipynb #cef82371
-@main.group(cls=_Group, invoke_without_command=True)
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, newest first.")
-@click.option("--project", help="Only this project's.")
-@click.option("--status", help="Only those that ended so, such as failed.")
-@_json_option
-@click.pass_context
-def runs(ctx: click.Context, limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    """List the recorded runs of this workspace."""
-    if ctx.invoked_subcommand is None:
-        _list_runs(limit, project, status, as_json)
-
-
-@runs.command("list")
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, newest first.")
-@click.option("--project", help="Only this project's.")
-@click.option("--status", help="Only those that ended so, such as failed.")
-@_json_option
-def runs_list(limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    """List the recorded runs of this workspace."""
-    _list_runs(limit, project, status, as_json)
-
-
-def _list_runs(limit: int, project: str | None, status: str | None, as_json: bool) -> None:
-    from mltoolkit.errors import Status
-    from mltoolkit.record.runs import listing
-
-    if status is not None and status not in list(Status):
-        raise click.UsageError(f"no status is called {status!r}; they are {', '.join(Status)}")
-    rows = listing(limit=limit, project=project, status=status)
-    if as_json:
-        _print_json([vars(row) for row in rows])
-        return
-    shown = [
-        [row.run_id[:8], row.status, row.notebook, (row.started_at or "")[:19].replace("T", " "),
-         None if row.duration_s is None else round(row.duration_s, 1), row.trigger, row.user]
-        for row in rows
-    ]  # fmt: skip
-    click.echo(_table(shown, ["run", "status", "notebook", "started", "s", "by", "user"]) if shown else "no runs yet; `mltoolkit run NOTEBOOK` makes one")
-
-# %% ../nbs/09_cli.ipynb #1da55807
-@runs.command("show")
-@click.argument("name", metavar="RUN")
-@_json_option
-def runs_show(name: str, as_json: bool) -> None:
-    """Show one run: by id, the beginning of an id, the path of its output, or `latest`."""
-    _show_run(name, as_json)
-
-
-@main.command()
-@click.argument("name", metavar="RUN")
-@_json_option
-def show(name: str, as_json: bool) -> None:
-    """Show one run: by id, the beginning of an id, the path of its output, or `latest`."""
-    _show_run(name, as_json)
-
-
-@runs.command("repair")
-@_json_option
-def runs_repair(as_json: bool) -> None:
-    """Close runs whose process is gone as lost, and put what they had shown into their output."""
-    from mltoolkit.record.runs import repair
-
-    closed = repair()
-    if as_json:
-        _print_json(closed)
-    else:
-        click.echo("\n".join(closed) if closed else "every open run has its process")
-
-# %% ../nbs/09_cli.ipynb #d4b25f34
-def _show_run(name: str, as_json: bool) -> None:
-    from mltoolkit.record.runs import find
-
-    run = find(name)
-    if as_json:
-        _print_json(run.model_dump(mode="json"))
-        return
-    git = run.git
-    lines: list[tuple[str, Any]] = [
-        ("run", run.run_id), ("status", run.status.value), ("why", run.failure.message if run.failure else None),
-        ("notebook", run.notebook), ("parameters", ", ".join(f"{key}={value!r}" for key, value in run.parameters.items())),
-        ("secrets", ", ".join(run.secrets)), ("started", run.started_at.astimezone().isoformat(" ", "seconds")),
-        ("took", None if run.duration_s is None else f"{run.duration_s:.1f} s, {run.cpu_s or 0:.1f} s of CPU, {(run.peak_memory_bytes or 0) / 1e6:.0f} MB"),
-        ("metrics", ", ".join(f"{key}={value:.6g}" for key, value in sorted(run.metrics.items()))),
-        ("commit", f"{(git.commit or 'none')[:12]} on {git.branch or 'no branch'}{', with uncommitted changes' if git.dirty else ''}" if git else None),
-        ("python", f"{run.environment.python} on {run.environment.platform}, {len(run.environment.packages)} packages"),
-        ("by", f"{run.user} on {run.host}, through {run.trigger}"), ("output", run.output), ("page", run.html),
-    ]  # fmt: skip
-    lines += [("data", f"{use.event} {use.name} version {use.version}, {use.rows} rows, {use.digest}") for use in run.datasets]
-    lines += [("warning", text) for text in run.warnings]
-    click.echo("\n".join(f"{label:>10}  {_harmless(str(value))}" for label, value in lines if value))
 
 # %% ../nbs/09_cli.ipynb #3d164abc
 @main.group(cls=_Group)

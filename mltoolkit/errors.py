@@ -13,9 +13,9 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['Status', 'MltoolkitError', 'Invalid', 'SettingsError', 'NotebookInvalid', 'ParameterError', 'OutputRefused',
-           'GateRefused', 'RunNotFound', 'MissingExtra', 'DataError', 'DatasetNotFound', 'ContractViolated',
-           'TrackingError', 'NotebookFailed', 'KernelDied', 'TimedOut', 'EndedEarly', 'Cancelled', 'failure_for',
-           'Finding', 'nearest']
+           'GateRefused', 'RunNotFound', 'MissingExtra', 'Unrepeatable', 'DataError', 'DatasetNotFound',
+           'ContractViolated', 'TrackingError', 'NotebookFailed', 'KernelDied', 'TimedOut', 'EndedEarly', 'Cancelled',
+           'failure_for', 'Finding', 'nearest']
 
 # %% ../nbs/00_base/00_errors.ipynb #7abee8ef
 class Status(StrEnum):
@@ -124,6 +124,10 @@ class MissingExtra(Invalid):
     """An optional package is needed; the message names the command that installs it."""
 
 # %% ../nbs/00_base/00_errors.ipynb #6dcd344f
+class Unrepeatable(MltoolkitError):
+    """A recorded run cannot be repeated; `missing` lists what is not to be had."""
+
+
 class DataError(MltoolkitError):
     """Data is missing, altered, or cannot be stored as it is."""
 

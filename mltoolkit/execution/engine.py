@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,9 @@ class Order(Destination):
     grace: float = 10.0  # seconds between an interrupt and a kill
     prepare: str = ""  # code executed before the first cell, unseen
     confide: str = ""  # code executed after the parameters, unseen: it sets the secrets
+    first: int = 0  # index of the first cell that is executed; those above it stay as they are
+    before: Sequence[str] = ()  # code executed ahead of that cell, piece by piece, unseen: it restores what they had left
+    after: Callable[[int], str] = lambda index: ""  # code executed after a cell that succeeded, unseen, if any: it keeps a checkpoint
     checkpoint: Callable[[], None] | None = None  # writes the notebook so far; called now and then
     meanwhile: Callable[[], None] = lambda: None  # called while the kernel starts, which takes it a second
     ending: Callable[[], None] | None = None  # called while the kernel ends, after success, when the notebook is complete; must not raise
@@ -74,7 +77,7 @@ def execute(
     from mltoolkit.errors import Cancelled, KernelDied
 
     outcome, stopping = Outcome(), stop or Stop()
-    _begin(notebook)
+    _begin(notebook, order.first)
     deadline = None if order.timeout is None else time.monotonic() + order.timeout
     session = KernelSession(
         order.kernel_name, cwd=order.cwd, env=order.env, stop=stopping, start_timeout=order.start_timeout, warm=order.warm,
@@ -102,7 +105,7 @@ def execute(
         outcome.signal = session.usage.signal
         outcome.message = _obituary(session.usage, outcome.cell)
     if not outcome.as_ended:
-        _end(notebook, outcome)
+        _end(notebook, outcome, order.first)
     return outcome
 
 
@@ -115,7 +118,7 @@ def _end_meanwhile(notebook: NotebookNode, order: Order, session: KernelSession,
         hear(message)
 
     session.overhear = overhear
-    _end(notebook, outcome)
+    _end(notebook, outcome, order.first)
     session.close(order.grace, order.ending or (lambda: None))
 
 # %% ../../nbs/03_execution/01_engine.ipynb #3499cfb3
@@ -127,10 +130,11 @@ def _loop(
     reception.kc, session.overhear = session.connected.client, reception.overhear
     notebook.metadata.language_info = session.language_info
     _prepare(order, session, outcome)
+    _restore(order, session, deadline, outcome)
     confided = not order.confide
     tagged = [document.find_tagged(notebook, tag) for tag in ("parameters", "injected-parameters")]
     parameters = max((at for at in tagged if at is not None), default=-1)
-    runnable = [index for index, cell in enumerate(notebook.cells) if _is_runnable(cell)]
+    runnable = [index for index, cell in enumerate(notebook.cells) if index >= order.first and _is_runnable(cell)]
     saved = time.monotonic()
     for index in runnable:
         if not confided and index > parameters:
@@ -143,6 +147,8 @@ def _loop(
         _run_cell(reception, index, order, session, deadline, outcome, last=index == runnable[-1])
         if outcome.status is not Status.running:
             break
+        if (code := order.after(index)) and index != runnable[-1]:
+            _keep(index, code, order, session, deadline, outcome)
         if order.checkpoint and time.monotonic() - saved > _CHECKPOINT:
             began = time.monotonic()
             order.checkpoint()
@@ -180,6 +186,25 @@ def _unseen(session: KernelSession, code: str, patience: float = 60.0) -> str:
     if event is Event.done and session.reply.get("status") != "ok":
         return f"{session.reply.get('ename')}: {session.reply.get('evalue')}"
     return ""  # also after a death or a request to stop: the loop meets them itself
+
+
+def _limit(order: Order, deadline: float | None) -> float:
+    """How many seconds code may take that does as much as a cell."""
+    limits = (None if deadline is None else deadline - time.monotonic(), order.cell_timeout)
+    return max(0.0, min((limit for limit in limits if limit), default=86_400.0 * 365))
+
+# %% ../../nbs/03_execution/01_engine.ipynb #c0a1b2d4
+def _restore(order: Order, session: KernelSession, deadline: float | None, outcome: Outcome) -> None:
+    for code in order.before:
+        problem = _unseen(session, code, _limit(order, deadline))
+        if problem and outcome.status is Status.running:
+            outcome.status, outcome.message = Status.failed, f"the state could not be restored: {problem}"
+
+
+def _keep(index: int, code: str, order: Order, session: KernelSession, deadline: float | None, outcome: Outcome) -> None:
+    problem = _unseen(session, code, _limit(order, deadline))
+    if problem:
+        outcome.warnings.append(f"the checkpoint of cell {index + 1} was not kept: {problem.removeprefix('DataError: ')}")
 
 # %% ../../nbs/03_execution/01_engine.ipynb #c74cd03b
 def _run_cell(
@@ -299,7 +324,7 @@ def _obituary(usage: Usage, cell: int) -> str:
     return f"kernel died{code} in cell {cell}"
 
 # %% ../../nbs/03_execution/01_engine.ipynb #d7cb2b42
-def _begin(notebook: NotebookNode) -> None:
+def _begin(notebook: NotebookNode, first: int = 0) -> None:
     """Reset what an earlier execution left, and write the metadata papermill writes."""
     from nbformat import from_dict
 
@@ -307,21 +332,21 @@ def _begin(notebook: NotebookNode) -> None:
     meta.update(start_time=_now(), end_time=None, duration=None, exception=None)
     notebook.metadata.pop("widgets", None)
     fresh = {"exception": None, "start_time": None, "end_time": None, "duration": None, "status": "pending"}
-    for cell in notebook.cells:
+    for cell in notebook.cells[first:]:
         cell.metadata.papermill = from_dict(dict(fresh))
         if cell.cell_type == "code":
             cell.execution_count, cell.outputs = None, []
 
 
-def _end(notebook: NotebookNode, outcome: Outcome) -> None:
+def _end(notebook: NotebookNode, outcome: Outcome, first: int = 0) -> None:
     """Complete the metadata; cells that were not reached stay "pending" unless all went well."""
     meta = notebook.metadata.papermill
     meta["end_time"] = _now()
     meta["duration"] = _seconds(meta)
     if outcome.status not in (Status.succeeded, Status.ended_early):
         meta["exception"] = True
-    begun = [index for index, cell in enumerate(notebook.cells) if cell.metadata.papermill["status"] != "pending"]
-    for index, cell in enumerate(notebook.cells):
+    begun = [index for index, cell in enumerate(notebook.cells) if index >= first and cell.metadata.papermill["status"] != "pending"]
+    for index, cell in enumerate(notebook.cells[first:], first):
         meta = cell.metadata.papermill
         reached = outcome.status is Status.succeeded or index < max(begun, default=0)
         if meta["status"] == "running":  # broken off by a full disk

@@ -23,6 +23,7 @@ from .links import kernel_specs
 from ..notebook import document
 from ..notebook.parameters import Contract, contract
 from ..notebook.values import expand_path, inject
+from ..record.checkpoint import Declared, declared
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -52,6 +53,7 @@ class Plan:
     trigger: str
     limits: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # of the gates, for the record
+    checkpoints: dict[int, Declared] = field(default_factory=dict)  # by index of the cell
 
     @property
     def stem(self) -> str:
@@ -105,10 +107,11 @@ def plan(
         **{each: settings.get(each, start=root) for each in ("start_timeout", "grace", "output_limit")},
         "warm": warm if warm is not None or settings.get("warm", start=root) else False,
     }
+    injected = inject(read, values, told, kernel_name=name, language=language)
     return Plan(
         source=source if remote else str(Path(source).resolve()),
         digest=_digest(read),
-        notebook=inject(read, values, told, kernel_name=name, language=language),
+        notebook=injected,
         contract=told,
         values=values,
         secrets=confided,
@@ -123,7 +126,13 @@ def plan(
         trigger=trigger,
         limits=limits,
         warnings=said,
+        checkpoints=declared(injected, parameters=_kept([*told.parameters, *values], confided, told), secrets={*told.secrets, *confided}, language=language),
     )
+
+
+def _kept(names: list[str], secrets: Mapping[str, str], told: Contract) -> list[str]:
+    """The parameters that every checkpoint keeps."""
+    return [name for name in names if name not in secrets and name not in told.secrets]
 
 # %% ../../nbs/03_execution/03_plan.ipynb #a22afaa1
 def _digest(notebook: NotebookNode) -> str:

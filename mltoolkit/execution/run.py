@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from .. import __version__, settings
@@ -23,7 +24,7 @@ from .plan import Plan, plan, reserved
 from .session import Stop, stop_on_signals
 from ..notebook import document
 from ..notebook.conversion import jsonable
-from ..record import environment, runs
+from ..record import checkpoint, environment, runs
 from ..record.joining import preparation
 from ..record.journal import Journal
 from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Run
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 Watch = Callable[[str, int, Any], None]  # event (`start`, `output`, `end`), index of the cell, cell or output
 
 # %% auto #0
-__all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'close_tracked', 'run_notebook']
+__all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'close_tracked', 'run_notebook',
+           'carry_out']
 
 # %% ../../nbs/03_execution/04_run.ipynb #b3fd9296
 @dataclass
@@ -51,6 +53,8 @@ class Recording:
     redactor: Redactor = field(default_factory=Redactor)
     tags: dict[str, str] = field(default_factory=dict)
     complete: bool = False  # whether the executed notebook has been written as it is to stay
+    first: int = 0  # index of the first cell that is executed: those above it were, by the run that this one goes on with
+    before: list[str] = field(default_factory=list)  # code that restores what they had left
 
     @property
     def target(self) -> Path:
@@ -145,7 +149,8 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         notebook_digest=plan.digest,
         project=plan.project,
         experiment=plan.experiment,
-        kernel=Kernel(name=plan.kernel, language=plan.language),
+        kernel=Kernel(name=plan.kernel, language=plan.language, variables=environment.decisive(plan.seed)),
+        cwd=_within(plan.cwd, plan.root),
         parameters={name: jsonable(value) for name, value in shown.items() if name not in plan.contract.secrets},
         given=sorted(plan.values),
         parameter_types={name: each.kind for name, each in plan.contract.parameters.items()},
@@ -158,12 +163,13 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
             branch=state.branch,
             dirty=state.dirty,
             remote=state.remote,
+            prefix=Path(plan.root).relative_to(state.top).as_posix().removeprefix(".") if plan.root.is_relative_to(state.top) else None,
             diff_bytes=state.diff_bytes,
             diff_truncated=state.diff_truncated,
         )
         if state
         else None,
-        environment=Machine(**{**vars(machine), "lock": "requirements.txt"}),
+        environment=Machine(**{**vars(machine), "lock": "requirements.txt", "sources": _relative(machine.sources, state)}),
         seed=plan.seed,
         host=environment.host(),
         pid=pid,
@@ -172,6 +178,19 @@ def _manifest(plan: Plan, state: environment.Git | None, machine: environment.En
         version=__version__,
         cells=Cells(total=sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in plan.notebook.cells)),
     )
+
+# %% ../../nbs/03_execution/04_run.ipynb #5a44e559
+def _within(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _relative(sources: Mapping[str, str], state: environment.Git | None) -> dict[str, str]:
+    """The addresses of packages; a folder of this repository as a path in it."""
+    base = f"file://{quote(state.top)}" if state else None
+    return {
+        name: address[len(base) :].strip("/") or "." if base and (address == base or address.startswith(f"{base}/")) else address
+        for name, address in sources.items()
+    }
 
 # %% ../../nbs/03_execution/04_run.ipynb #90f906e5
 def _open_tracked(recording: Recording, state: environment.Git | None, more: Mapping[str, str]) -> None:
@@ -212,8 +231,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
-    if plan.seed is not None:
-        variables["PYTHONHASHSEED"] = str(plan.seed % 2**32)
+    variables |= environment.decisive(plan.seed)
     if recording.store is not None or settings.is_workspace(plan.root):
         from mltoolkit.record.tracking import workspace_environment
 
@@ -258,11 +276,27 @@ def order(
         checkpoint=lambda: recording.keep(plan.notebook),
         meanwhile=lambda: _get_ready(plan.language),
         ending=lambda: recording.finish(plan.notebook),
+        first=recording.first,
+        before=recording.before,
+        after=lambda index: _keeping(recording, index),
         **plan.limits,
     )
     if watch:
         made.watch = _watching(watch, Redactor(plan.secrets))  # what it removes is counted when it is written
     return made
+
+
+def _keeping(recording: Recording, index: int) -> str:
+    """Code that keeps the checkpoint which a cell declares; nothing if it declares none."""
+    plan, declared = recording.plan, recording.plan.checkpoints.get(index)
+    if declared is None:
+        return ""
+    above = checkpoint.code_cells(plan.notebook, index)
+    facts = {"cell": index, "cells": [checkpoint.cell_digest(plan.notebook.cells[at]) for at in above], "cwd": str(plan.cwd)}
+    return checkpoint.keeping({
+        "folder": str(recording.folder), "position": len(above), "keep": list(declared.keep), "pickle": list(declared.pickle),
+        "secrets": dict(plan.secrets), "root": str(plan.root), "facts": facts,
+    })  # fmt: skip
 
 
 def _watching(watch: Watch, redactor: Redactor) -> Watch:
@@ -300,6 +334,7 @@ def conclude(
     run.kernel.warm = outcome.warm
     run.cpu_s, run.peak_memory_bytes = outcome.usage.cpu_s, outcome.usage.peak_memory_bytes
     run.cells.executed, run.cells.skipped = outcome.executed, outcome.skipped
+    checkpoint.tidy(recording.folder, succeeded=outcome.status is Status.succeeded)
     if outcome.status is not Status.succeeded:
         said = recording.redactor.value({"message": outcome.message, "ename": outcome.ename, "evalue": outcome.evalue})
         run.failure = Failure(cell=outcome.cell, signal=outcome.signal, **said)
@@ -470,6 +505,20 @@ def run_notebook(
         notebook, output, parameters, secrets=secrets, experiment=experiment, cwd=cwd, kernel=kernel,
         timeout=timeout, cell_timeout=cell_timeout, warm=warm, trigger=trigger, gate=gate, job=(tags or {}).get("mltoolkit.job"),
     )  # fmt: skip
+    return carry_out(planned, track=track, parent=parent, tags=tags, watch=watch, stop=stop)
+
+
+def carry_out(
+    planned: Plan,
+    *,
+    track: bool = True,
+    parent: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    begun: Callable[[Recording], None] = lambda recording: None,  # called when the record has been opened and nothing has run
+) -> Run:
+    """Do what `run_notebook` does once it has planned."""
     if track:
         from mltoolkit.record import tracking
 
@@ -478,17 +527,18 @@ def run_notebook(
     try:
         with reserved(planned.output), stop_on_signals(stopping):
             recording = open_recording(planned, track=track, parent=parent or os.environ.get("MLTOOLKIT_RUN_ID"), tags=tags)
-            return conclude(recording, _execute(recording, watch, stopping)).raise_for_status()
+            return conclude(recording, _execute(recording, watch, stopping, begun)).raise_for_status()
     finally:
         if stop is None:
             stopping.close()
 
 
-def _execute(recording: Recording, watch: Watch | None, stop: Stop) -> Outcome:
+def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Callable[[Recording], None]) -> Outcome:
     """Let the engine run; what goes wrong around it becomes an outcome, so that the run is concluded."""
     notebook = recording.plan.notebook
     notebook.metadata.papermill.update(input_path=recording.plan.source, output_path=recording.run.output)
     try:
+        begun(recording)
         told = order(recording, watch)
         try:
             recording.keep(notebook)

@@ -181,6 +181,7 @@ def _provenance(
         "peak memory": size(facts.get("peak_memory_bytes")),
         "run by": by,
         "trigger": escape(facts.get("trigger")),
+        "goes on with": f"<code>{escape(facts['resumed_from'])}</code>" if facts.get("resumed_from") else "",
         "job": " ".join(escape(facts[key]) for key in ("job", "logical_date") if facts.get(key)),
         "seed": escape(facts.get("seed")),
         "kernel": _kernel(facts.get("kernel")),

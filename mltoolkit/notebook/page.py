@@ -99,6 +99,8 @@ _LABELS = {
     "injected-parameters": "injected parameters",
     "skip-execution": "skipped",
     "raises-exception": "may raise",
+    "checkpoint": "checkpoint",
+    "recorded-earlier": "not run again",
 }
 
 

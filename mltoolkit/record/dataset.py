@@ -13,12 +13,12 @@ import os
 import uuid
 import warnings
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..errors import DataError, DatasetNotFound, nearest
-from . import inputs
+from . import inputs, pinned
 from .inputs import mlflow_input
 from mltoolkit.record.versions import (
     create,
@@ -171,6 +171,7 @@ def load_dataset(
     Raises `DatasetNotFound`, and `DataError` if the content is not what was saved. Warns with `DatasetExpired`."""
     if as_ not in ("pandas", "arrow"):
         raise DataError(f"as_={as_!r}: a dataset is given as 'pandas' or as 'arrow'")
+    version, root = pinned.to_read(name, version, root)
     dataset, commit = _find(name, version, root)
     fingerprint = _fingerprint(dataset.uri, commit)
     table = _verified(dataset.uri, commit) if verify else _read(dataset.uri, commit)
@@ -251,6 +252,12 @@ def _discard(place: str, file: str) -> None:
         open_files(place).delete_file(file)
 
 # %% ../../nbs/02_record/01_dataset.ipynb #5ef4a670
+def _recorded(name: str, version: int) -> Dataset:
+    """The version that the original of this repetition was given when it saved the same."""
+    dataset, _ = _find(name, version, None)
+    return replace(dataset, created=dataset.run_id == (pinned.pinned() or {}).get("run_id"))
+
+
 _OWN = {"file", "size_bytes", "created_at", "run_id", "git_commit"}  # what differs between versions that are the same
 
 
@@ -374,7 +381,9 @@ def save_dataset(
     said["frame"] = frame_form(data, table) if is_frame else None
     commit = {"name": name, **_commit_for(table, form, said, ordered)}
     commit = json.loads(json.dumps(commit))
-    dataset = _same_version(place, commit)
+    recorded, root = pinned.to_write(name, commit["digest"], root)
+    place = place_of(name, root)
+    dataset = _same_version(place, commit) if recorded is None else _recorded(name, recorded)
     if dataset is None:
         create(name, place, data_root(root))
         _write(place, table, stored, commit)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 import re
@@ -20,8 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 
 # %% auto #0
-__all__ = ['Git', 'git_state', 'without_credentials', 'packages', 'requirements', 'Environment', 'environment', 'user', 'host',
-           'machine', 'process_start', 'shares_processes', 'is_gone']
+__all__ = ['DECISIVE', 'Git', 'git_state', 'without_credentials', 'packages', 'requirements', 'sources', 'Environment',
+           'environment', 'decisive', 'user', 'host', 'machine', 'process_start', 'shares_processes', 'is_gone']
 
 # %% ../../nbs/02_record/02_environment.ipynb #6a3e5b1b
 @dataclass
@@ -32,6 +33,7 @@ class Git:
     branch: str | None = None
     dirty: bool = False
     remote: str | None = None  # without credentials
+    top: str = field(default="", compare=False)  # its folder
     diff: str = ""  # what `git apply` puts on top of `commit`
     diff_bytes: int = 0  # its full size
     diff_truncated: bool = False
@@ -55,6 +57,7 @@ def git_state(
         branch=(_git(top, "symbolic-ref", "-q", "--short", "HEAD") or "").strip() or None,
         dirty=bool(status),
         remote=without_credentials((_git(top, "config", "--get", "remote.origin.url") or "").strip()) or None,
+        top=top,
     )
     if state.dirty and diff_limit is not None:
         diff, state.diff_bytes = _diff(top, state.commit, status, diff_limit)
@@ -145,6 +148,36 @@ def requirements(
     """Return the packages as the lines of a requirements file."""
     return "".join(f"{name}=={version}\n" for name, version in installed.items())
 
+# %% ../../nbs/02_record/02_environment.ipynb #85ba22bf
+def sources(
+    path: Iterable[str] | None = None,  # folders to look into; default: `sys.path`
+) -> dict[str, str]:
+    """Return the address of every package that was not installed from an index, by normalised name."""
+    found: dict[str, str] = {}
+    for folder in path if path is not None else sys.path:
+        try:
+            changed = os.stat(folder or ".").st_mtime_ns
+            found = dict(_sources_in(os.path.abspath(folder or "."), changed)) | found
+        except OSError:
+            continue
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=64)
+def _sources_in(folder: str, changed: int) -> list[tuple[str, str]]:
+    found = []
+    for name in os.listdir(folder):
+        entry = re.fullmatch(r"(\w.*?)-[^-]+\.dist-info", name)
+        try:
+            told = json.loads(Path(folder, name, "direct_url.json").read_bytes()) if entry else None
+        except (OSError, ValueError):
+            continue
+        if entry and told:
+            version = told.get("vcs_info", {})
+            address = f"{version['vcs']}+{told['url']}@{version['commit_id']}" if "commit_id" in version else told["url"]
+            found.append((re.sub(r"[-_.]+", "-", entry[1]).lower(), without_credentials(address)))
+    return found
+
 # %% ../../nbs/02_record/02_environment.ipynb #70084de0
 @dataclass
 class Environment:
@@ -157,6 +190,8 @@ class Environment:
     cpu_count: int  # that this process may use
     memory_bytes: int | None
     packages: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""  # folder of the environment
     variables: dict[str, str] = field(default_factory=dict)
 
 
@@ -172,8 +207,22 @@ def environment(
         cpu_count=_cpus(),
         memory_bytes=_memory(),
         packages=packages(),
+        sources=sources(),
+        prefix=sys.prefix,
         variables={name: os.environ[name] for name in variables if name in os.environ},
     )
+
+# %% ../../nbs/02_record/02_environment.ipynb #1e447f95
+DECISIVE = ("PYTHONHASHSEED", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+            "BLIS_NUM_THREADS", "OMP_DYNAMIC", "MKL_CBWR", "CUBLAS_WORKSPACE_CONFIG", "TZ", "LANG", "LC_ALL", "PYTHONOPTIMIZE", "MPLBACKEND")
+
+
+def decisive(
+    seed: int | None = None,  # of the run
+) -> dict[str, str]:
+    """Return the environment variables of a run's kernel that decide what it computes."""
+    found = {name: os.environ[name] for name in DECISIVE if name in os.environ}
+    return found if seed is None else found | {"PYTHONHASHSEED": str(seed % 2**32)}
 
 # %% ../../nbs/02_record/02_environment.ipynb #636adcdb
 def _cpus() -> int:

@@ -121,8 +121,13 @@ def mute_echo() -> None:
             os.close(nowhere)
 
 # %% ../../nbs/02_record/04_joining.ipynb #df9b5a87
+def _same_drawings(matplotlib: ModuleType) -> None:
+    """Let the ids in an SVG be made from its content, not at random."""
+    matplotlib.rcParams["svg.hashsalt"] = "mltoolkit"
+
+
 def prepare_kernel(
-    seed: int | None = None,  # for `random` and NumPy's global generator
+    seed: int | None = None,  # for `random`, and the global generators of NumPy and torch
     secrets: Mapping[str, str] | None = None,  # values by name; None: MLflow is not filtered
 ) -> None:
     """Seed this process, join MLflow to the run of record that the environment names, and filter what MLflow is told."""
@@ -130,6 +135,8 @@ def prepare_kernel(
     if seed is not None:
         random.seed(seed)
         after_import("numpy", lambda numpy: numpy.random.seed(seed % 2**32))
+        after_import("torch", lambda torch: torch.manual_seed(seed))
+        after_import("matplotlib", _same_drawings)
     record, experiment = os.environ.get("MLTOOLKIT_RUN_ID"), os.environ.get("MLTOOLKIT_EXPERIMENT_ID")
 
     def adjust(mlflow: ModuleType) -> None:

@@ -51,6 +51,7 @@ class Cells(_Part):
     total: int = 0
     executed: int = 0
     skipped: int = 0
+    restored: int = Field(default=0, description="Those that an earlier run had executed, which this one went on with")
 
 
 class Kernel(_Part):
@@ -59,6 +60,7 @@ class Kernel(_Part):
     name: str
     language: str = ""
     warm: bool = Field(default=False, description="Whether it was forked from a process with its imports done")
+    variables: dict[str, str] = Field(default={}, description="Of its environment, what decides results: hash seed, threads, zone, language")
 
 
 class GitState(_Part):
@@ -68,6 +70,7 @@ class GitState(_Part):
     branch: str | None = None
     dirty: bool = False
     remote: str | None = None
+    prefix: str | None = Field(default=None, description="Folder of the workspace in the repository; empty for all of it")
     diff: str | None = Field(default=None, description="Artifact with what was not committed; `git apply` takes it")
     diff_bytes: int = 0
     diff_truncated: bool = Field(default=False, description="Whether the diff was too large to keep; then none is kept")
@@ -84,6 +87,10 @@ class Machine(_Part):
     memory_bytes: int | None = None
     lock: str | None = Field(default=None, description="Artifact that lists every installed package with its version")
     packages: dict[str, str] = {}
+    sources: dict[str, str] = Field(
+        default={}, description="Where packages are from that no index has: an address, or a path that is relative in the workspace's repository"
+    )
+    prefix: str = Field(default="", description="Folder of the environment")
     variables: dict[str, str] = Field(default={}, description="The environment variables that the workspace names")
 
 
@@ -114,6 +121,7 @@ class Run(_Part):
     project: str | None = None
     experiment: str = "default"
     output: str = Field(default="", description="The executed notebook")
+    cwd: str | None = Field(default=None, description="Working directory, relative to the workspace where it lies in it")
     html: str | None = Field(default=None, description="The executed notebook as a page")
     kernel: Kernel
     parameters: dict[str, Any] = Field(default={}, description="Every parameter with the value it had, given or default")
@@ -123,6 +131,7 @@ class Run(_Part):
     redacted: dict[str, int] = Field(default={}, description="What the filter for secrets removed, and how often")
     trigger: str = "api"
     parent_run_id: str | None = None
+    resumed_from: str | None = Field(default=None, description="The run that this one went on with, after one of its checkpoints")
     job: str | None = None
     logical_date: str | None = None
     attempt: int | None = None

@@ -9,9 +9,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
 # %% auto #0
-__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'reserve', 'load', 'find', 'RunRow', 'listing', 'search', 'repair']
+__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'reserve', 'load', 'find', 'RunRow', 'listing', 'rows', 'search', 'repair']
 
 # %% ../../nbs/02_record/08_runs.ipynb #7de3abc6
 MANIFEST = "manifest.json"
@@ -36,8 +37,9 @@ JOURNAL = "journal.jsonl"
 def runs_folder(
     root: str | Path,  # the workspace
 ) -> Path:
-    """Return the folder that holds one folder for each run of this machine."""
-    return settings.local(root) / "runs"
+    """Return the folder that holds one folder for each run of this machine; in a work tree of a repetition it is a link to the user's."""
+    folder = settings.local(root) / "runs"
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def reserve(
@@ -136,6 +138,7 @@ def _tracked(root: Path, name: str) -> Run:
     if len(matching) != 1:
         found = f"{len(matching)} runs begin with" if matching else "no recorded run is called"
         raise RunNotFound(f"{found} {name!r}; `mltoolkit runs` lists the runs of this workspace", run=name)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
         try:
             store.download_artifacts(matching[0].info.run_id, MANIFEST, folder)
@@ -164,6 +167,8 @@ class RunRow:
     user: str
     job: str | None = None
     parent_run_id: str | None = None
+    git_commit: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict)  # as MLflow keeps them: as text, cut if they are long
     metrics: dict[str, float] = field(default_factory=dict)
 
 # %% ../../nbs/02_record/08_runs.ipynb #9ec1f8f4
@@ -177,11 +182,21 @@ def listing(
     """Return the latest runs of record of the workspace's tracking store."""
     from mltoolkit.record import tracking
 
-    store = tracking.client(settings.workspace(start))
-    names = {each.experiment_id: each.name for each in store.search_experiments()}
     conditions = [f"tags.`mltoolkit.status` = '{Status(status).value}'"] if status else []
     conditions += [f"tags.`mltoolkit.project` = '{_quoted(project)}'"] if project else []
-    return [_row(run, names) for run in search(store, limit, conditions, list(names))]
+    return rows(tracking.client(settings.workspace(start)), limit, conditions)
+
+
+def rows(
+    store: Any,  # an MLflow client
+    limit: int,  # how many
+    conditions: Sequence[str] = (),  # in MLflow's language
+    test: Callable[[TrackedRun], bool] = lambda run: True,  # what else a run has to meet
+) -> list[RunRow]:
+    """Return the latest runs of record that meet every condition and the test."""
+    names = {each.experiment_id: each.name for each in store.search_experiments()}
+    found = filter(test, _pages(store, limit, " and ".join([_RECORDED, *conditions]), list(names)))
+    return [_row(run, names) for run in islice(found, max(0, limit))]
 
 
 def _quoted(text: str) -> str:
@@ -198,19 +213,19 @@ def search(
     experiments: list[str] | None = None,  # ids; default: all
 ) -> list[TrackedRun]:
     """Return the latest runs that meet every condition, page by page."""
-    found: list[TrackedRun] = []
-    condition = " and ".join(conditions or [_RECORDED])
     experiments = experiments or [each.experiment_id for each in store.search_experiments()]
-    token = None
-    while len(found) < limit:
-        page = store.search_runs(
-            experiments, condition, max_results=min(1000, limit - len(found)), order_by=["attributes.start_time DESC"], page_token=token
-        )
-        found += page
-        token = page.token
+    return list(islice(_pages(store, limit, " and ".join(conditions or [_RECORDED]), experiments), max(0, limit)))
+
+
+def _pages(store: Any, limit: int, condition: str, experiments: list[str]) -> Iterator[TrackedRun]:
+    """All runs that meet a condition, newest first; the first page has as many as are wanted."""
+    token, size = None, max(1, min(1000, limit))
+    while True:
+        page = store.search_runs(experiments, condition, max_results=size, order_by=["attributes.start_time DESC"], page_token=token)
+        yield from page
+        token, size = page.token, 1000
         if not token:
             break
-    return found
 
 
 def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:
@@ -228,6 +243,8 @@ def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:
         user=tags.get("mltoolkit.user", ""),
         job=tags.get("mltoolkit.job"),
         parent_run_id=tags.get("mlflow.parentRunId"),
+        git_commit=tags.get("mltoolkit.git_commit"),
+        parameters=dict(run.data.params),
         metrics=dict(run.data.metrics),
     )
 

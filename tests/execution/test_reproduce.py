@@ -1,0 +1,399 @@
+"""A recorded run is executed again from another clone and gives the same; what was tampered with is found, at its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mltoolkit.cli import main
+from mltoolkit.errors import Invalid, NotebookFailed, RunNotFound, Status, Unrepeatable
+from mltoolkit.execution import rebuilding, reproduce, verification
+from mltoolkit.execution.compare import Verdict
+from mltoolkit.execution.reproduce import Request
+from mltoolkit.execution.run import run_notebook
+from mltoolkit.execution.side_by_side import side_by_side
+from mltoolkit.notebook import document
+from mltoolkit.record import environment, runs, tracking
+from mltoolkit.record.dataset import datasets, describe, save_dataset
+from mltoolkit.record.manifest import DatasetUse, GitState, Kernel, Run
+
+CURRENT = Request(environment="current")
+SOURCES = [
+    "import os, random\nfrom mltoolkit import load_dataset, save_dataset",
+    "rows: int = 4",
+    "data = load_dataset('p/raw')\nprint(data['label'].sum(), os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['MODE'])\nobject()",
+    "import mlflow\nmlflow.log_metric('total', float(data['label'].sum()) + random.random())",
+    "save_dataset(data.tail(rows), 'p/tail')\nsave_dataset(data.head(rows), 'p/head')",
+    "print(len(load_dataset('p/head')), hash('a'), random.random())",
+]
+FAILING = ["import os", "step: int = 1", "open('beside.txt').read(), os.environ['TOKEN'] if step else ''", "raise ValueError(object())"]
+
+
+def write(path: Path, sources: list[str]) -> NotebookNode:
+    cells = [new_code_cell(source, metadata={"tags": ["parameters"]} if ": int = " in source else {}) for source in sources]
+    spec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": spec})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document.write(notebook, path)
+    return notebook
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Recorded:
+    """A workspace in a git repository, with a dataset and two runs: one that succeeded, one that failed with what was not committed."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.root = folder / "first"
+        self.stores = folder / "stores"
+        self.stores.mkdir()
+        shutil.copy(store, self.stores / "mlflow.db")
+        self.variables = {
+            "MLTOOLKIT_TRACKING_URI": f"sqlite:///{self.stores}/mlflow.db", "MLTOOLKIT_ARTIFACT_ROOT": f"{self.stores}/artifacts",
+            "MLTOOLKIT_DATA_ROOT": f"{self.stores}/data", "MLTOOLKIT_WARM": "no", "OMP_NUM_THREADS": "3", "MODE": "night",
+        }  # fmt: skip
+        self.root.mkdir()
+        (self.root / "settings.ini").write_text("[mltoolkit]\nseed = 11\nvariables = MODE\n")
+        write(self.root / "projects/p/good.ipynb", SOURCES)
+        git(self.root, "init", "-q")
+        git(self.root, "add", "-A")
+        git(self.root, "commit", "-qm", "all")
+        self.raw = save_dataset(pd.DataFrame({"x": range(6), "label": [0, 1, 0, 1, 1, 0]}), "p/raw", root=self.stores / "data")
+
+    def record(self) -> None:
+        self.good = run_notebook(self.root / "projects/p/good.ipynb", parameters={"rows": 3}, gate=False)
+        write(self.root / "projects/p/bad.ipynb", FAILING)
+        (self.root / "projects/p/beside.txt").write_text("not committed\n")
+        with pytest.raises(NotebookFailed) as caught:
+            run_notebook(self.root / "projects/p/bad.ipynb", gate=False)
+        self.bad: Run = caught.value.run
+
+
+@pytest.fixture(scope="module")
+def _recorded(tmp_path_factory: pytest.TempPathFactory, prepared_store: Path) -> Recorded:
+    made = Recorded(tmp_path_factory.mktemp("reproduce"), prepared_store)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (made.variables | {"TOKEN": "t"}).items():
+            patch.setenv(name, value)
+        made.record()
+    return made
+
+
+@pytest.fixture
+def recorded(_recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
+    """The workspace, and an environment as on another day: other threads, another mode."""
+    for name, value in (_recorded.variables | {"TOKEN": "t", "OMP_NUM_THREADS": "1", "MODE": "day"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(_recorded.root)
+    yield _recorded
+    assert list((_recorded.root / ".mltoolkit/cache/worktrees").glob("*")) == []
+    assert len(git(_recorded.root, "worktree", "list").splitlines()) == 1
+
+
+def test_the_same_comes_out_and_nothing_of_the_users_is_touched(recorded: Recorded) -> None:
+    """With newer data, changed cells and other threads by now."""
+    notebook = recorded.root / "projects/p/good.ipynb"
+    committed = notebook.read_bytes()
+    write(notebook, ["print('another notebook by now')"])
+    newer = save_dataset(pd.DataFrame({"x": [1], "label": [9]}), "p/raw")
+    status, before = git(recorded.root, "status", "--porcelain"), [(each.name, each.version) for each in datasets()]
+    made = reproduce.reproduce(recorded.good.run_id[:12], CURRENT, page=side_by_side)
+    assert (made.verdict, made.differences, made.missing) == (Verdict.identical, [], []), made.reason()
+    assert {each["kind"] for each in made.noise} == {"workspace", "memory address"}
+    assert (git(recorded.root, "status", "--porcelain"), [(each.name, each.version) for each in datasets()]) == (status, before)
+    assert newer.version == 2
+    again = runs.find(str(made.repeated_run_id))
+    assert (again.trigger, again.git.commit if again.git else "", again.kernel.variables["OMP_NUM_THREADS"]) == ("reproduce", recorded.good.git.commit if recorded.good.git else None, "3")
+    assert [(use.event, use.name, use.version) for use in again.datasets] == [("read", "p/raw", 1), ("written", "p/tail", 1), ("written", "p/head", 1), ("read", "p/head", 1)]
+    tags = tracking.client(recorded.root).get_run(again.run_id).data.tags
+    assert tags["mltoolkit.reproduces"] == recorded.good.run_id
+    assert made.changed_packages == []
+    assert "<script" not in Path(str(made.page)).read_text()
+    shown = CliRunner().invoke(main, ["show", recorded.good.run_id])
+    assert f"verified  identical, {made.verified_at[:10]}" in shown.output
+    notebook.write_bytes(committed)
+
+
+def test_a_project_from_another_clone_that_shares_only_the_stores(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / "elsewhere"
+    git(tmp_path, "clone", "-q", str(recorded.root), str(clone))
+    monkeypatch.chdir(clone)
+    done = CliRunner().invoke(main, ["reproduce", "--all", "--project", "p", "--env", "current", "--json"])
+    made = json.loads(done.stdout)
+    assert [(each["run_id"], each["verdict"]) for each in made] == [(recorded.good.run_id, "identical"), (recorded.bad.run_id, "identical")], done.output
+    assert done.exit_code == 0
+    failed = runs.find(made[1]["repeated_run_id"])
+    assert (failed.status.value, failed.failure.cell if failed.failure else None) == ("failed", 3)
+    store = tracking.client(clone)
+    kept = [each.path for each in store.list_artifacts(recorded.bad.run_id, "verifications")]
+    assert sorted(Path(each).suffix for each in kept) == [".html", ".json"]
+    [seen] = verification.verifications(recorded.bad, clone)
+    assert seen.line().startswith("identical, ")
+    assert not list((clone / ".mltoolkit/cache/worktrees").glob("*"))
+
+
+def test_what_was_edited_afterwards_is_found_at_its_place(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In what the original left; the repetition is the run itself, which spares executing it."""
+    monkeypatch.setattr(reproduce, "_repeat", lambda run, request, root: (recorded.good, ({}, {})))
+    store = tracking.client(recorded.root)
+    folder = runs.runs_folder(recorded.root) / recorded.good.run_id
+    kept, copy = recorded.good.metrics["total"], folder / "good.ipynb"
+    original, manifest = copy.read_bytes(), (folder / "manifest.json").read_bytes()
+    edited = document.read(copy)
+    cell = next(place for place, each in enumerate(edited.cells) if "load_dataset('p/raw')" in each.source)
+    edited.cells[cell].outputs[0].text = edited.cells[cell].outputs[0].text.replace("3 ", "4 ", 1)
+    document.write(edited, copy)
+    store.log_metric(recorded.good.run_id, "total", kept + 1)
+    told = json.loads(manifest)
+    told["environment"]["packages"]["click"] = "0.0.1"
+    (folder / "manifest.json").write_text(json.dumps(told))
+    written = next(use for use in recorded.good.datasets if use.name == "p/tail")
+    part = next(Path(written.uri).glob("*.parquet"))
+    table, content = pd.read_parquet(part), part.read_bytes()
+    table.iloc[0, -1] = 1 - table.iloc[0, -1]
+    table.to_parquet(part)
+    try:
+        done = CliRunner().invoke(main, ["reproduce", recorded.good.run_id, "--env", "current"])
+    finally:
+        copy.write_bytes(original)
+        part.write_bytes(content)
+        (folder / "manifest.json").write_bytes(manifest)
+        store.log_metric(recorded.good.run_id, "total", kept)
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert lines[0] == "different"
+    at = lines.index(f"cell {cell + 1}, stdout in the copy of the run's folder")
+    assert lines[at + 1].startswith("  original  3 /")
+    assert lines[at + 2].startswith("  repeated  4 /")
+    assert "metric total in the tracking store" in lines
+    assert f"  original  {kept!r}" in lines
+    assert "dataset p/tail version 1 written" in lines
+    assert f"package: click 0.0.1 -> {environment.packages()['click']}" in lines
+
+
+def why(run: Run, root: Path, **secrets: str) -> str:
+    with pytest.raises(Unrepeatable) as caught:
+        rebuilding.check_record(run, root, set(secrets))
+    return "; ".join(caught.value.missing)
+
+
+def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
+    good, root = recorded.good, recorded.root
+
+    def changed(**facts: Any) -> Run:
+        return good.model_copy(update=facts)
+
+    def other_code(**facts: Any) -> Run:
+        return changed(git=(good.git or GitState()).model_copy(update=facts))
+
+    rebuilding.check_record(good, root, set())
+    assert why(other_code(commit="0" * 40, remote="https://example.org/r.git"), root) == "commit 000000000000 is not in this clone; `git fetch https://example.org/r.git` may bring it"
+    assert "more than the setting diff_limit" in why(other_code(diff_truncated=True, diff_bytes=9), root)
+    assert "where in its repository" in why(other_code(prefix=None), root)
+    assert "in no git repository" in why(changed(git=None), root)
+    assert "lies outside of the workspace" in why(changed(notebook="/x/a.ipynb"), root)
+    assert "is no git repository" in why(good, tmp_path)
+    assert why(changed(seed=None), root) == "the seed is not on the record"
+    assert why(changed(secrets=["api_key"]), root) == "secret api_key was not given; `--secret api_key=env:VARIABLE` gives it"
+    rebuilding.check_record(changed(secrets=["api_key"]), root, {"api_key"})
+    assert "is running; it has no result yet" in why(changed(status=Status.running), root)
+    assert "was cancelled" in why(changed(status=Status.cancelled), root)
+    assert "was refused" in why(changed(status=Status.invalid), root)
+    assert why(changed(secrets=["a"], seed=None), root).count(";") == 2  # all of it at once
+    gone = DatasetUse(event="read", name="p/raw", version=7, digest="d")
+    assert "has no version 7" in why(changed(datasets=[gone]), root)
+    assert "is now" in why(changed(datasets=[gone.model_copy(update={"version": 1})]), root)
+
+
+def test_one_label_changed_on_the_disk_is_found_and_said_on_the_original(recorded: Recorded) -> None:
+    part = Path(recorded.raw.uri) / json.loads(next(line for line in Path(recorded.raw.uri, "_delta_log", f"{1:020d}.json").read_text().splitlines() if '"add"' in line))["add"]["path"]
+    table, content = pd.read_parquet(part), part.read_bytes()
+    column = table.columns[-1]
+    table.loc[5, column] = 1
+    table.to_parquet(part)
+    try:
+        done = CliRunner().invoke(main, ["reproduce", recorded.good.run_id, "--json"])
+    finally:
+        part.write_bytes(content)
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["verdict"], said["repeated_run_id"]) == (1, "cannot be repeated", None)
+    assert "dataset p/raw version 1 is not what was read" in said["missing"][0]
+    assert recorded.raw.digest in said["missing"][0]
+    latest = verification.verifications(recorded.good, recorded.root)[-1]
+    assert latest.verdict is Verdict.impossible
+    assert "cannot be repeated" in latest.line()
+
+
+def test_code_that_is_not_the_recorded_one(recorded: Recorded) -> None:
+    def said(run: Run) -> str:
+        with pytest.raises(Unrepeatable) as caught, reproduce._put_up(run, CURRENT, recorded.root):
+            pass
+        return "; ".join(caught.value.missing)
+
+    assert "is not the one that ran" in said(recorded.good.model_copy(update={"notebook_digest": "0" * 32}))
+    assert "neither in the commit nor" in said(recorded.good.model_copy(update={"notebook": "projects/p/other.ipynb"}))
+    folder = runs.runs_folder(recorded.root) / recorded.bad.run_id
+    kept = (folder / "uncommitted.diff").read_bytes()
+    (folder / "uncommitted.diff").write_bytes(kept.replace(b"+not committed", b" not committed"))
+    try:
+        assert "cannot be applied" in said(recorded.bad)
+    finally:
+        (folder / "uncommitted.diff").write_bytes(kept)
+    assert reproduce._diff(recorded.bad.model_copy(update={"run_id": "0" * 32, "git": None}), recorded.root) == b""
+    with pytest.raises(Unrepeatable, match="what was not committed is gone"):
+        reproduce._diff(recorded.bad.model_copy(update={"run_id": "0" * 32}), recorded.root)
+
+
+def test_requests_that_make_no_sense(recorded: Recorded) -> None:
+    for given in ({"rtol": -1.0}, {"atol": float("nan")}, {"pixels": float("inf")}, {"environment": "other"}):
+        with pytest.raises(Invalid):
+            Request(**given)  # type: ignore[arg-type]
+    for command in (["reproduce"], ["reproduce", "latest", "--all"], ["reproduce", "--all"], ["reproduce", "--project", "p"], ["reproduce", "nothing-like-it"], ["reproduce", "latest", "--rtol", "-1"]):
+        assert CliRunner().invoke(main, command).exit_code == 2, command
+    with pytest.raises(RunNotFound, match="no recorded run"):
+        reproduce.reproduce_project("nowhere", CURRENT)
+
+
+def test_twice_names_the_cells_that_differ(recorded: Recorded) -> None:
+    write(recorded.root / "scratch/chance.ipynb", ["import random, uuid", "random.random()", "print(uuid.uuid4())"])
+    try:
+        done = CliRunner().invoke(main, ["run", "scratch/chance.ipynb", "--twice", "--no-track", "--no-gate", "--cold"])
+    finally:
+        shutil.rmtree(recorded.root / "scratch")
+    assert done.exit_code == 1, done.output
+    lines = done.stderr.splitlines()
+    assert lines[-2] == "not the same twice:"
+    assert lines[-1].startswith("  cell 3, stdout: ")
+
+
+def test_interrupted_in_the_middle(recorded: Recorded) -> None:
+    """No work tree is left, the repetition is a cancelled run, and the exit code says so."""
+    copy = recorded.good.model_copy(update={"run_id": "f" * 32, "tracked": False, "datasets": [], "parameters": {}, "given": []})
+    write(recorded.root / "projects/p/good.ipynb", ["import time\nprint('begun', flush=True)\ntime.sleep(60)"])
+    git(recorded.root, "commit", "-qam", "sleeps")
+    slow = document.read(recorded.root / "projects/p/good.ipynb", outputs=False)
+    copy.notebook_digest = reproduce._digest(slow)
+    copy.git = GitState(commit=git(recorded.root, "rev-parse", "HEAD"), prefix="")
+    folder = runs.runs_folder(recorded.root) / copy.run_id
+    folder.mkdir()
+    (folder / "manifest.json").write_text(copy.to_json())
+    document.write(slow, folder / "good.ipynb")
+    others = set(runs.runs_folder(recorded.root).glob("*/journal.jsonl"))
+    child = subprocess.Popen([sys.executable, "-m", "mltoolkit", "reproduce", copy.run_id, "--env", "current"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any("begun" in each.read_text() for each in set(runs.runs_folder(recorded.root).glob("*/journal.jsonl")) - others):
+        time.sleep(0.1)
+    assert len(list((recorded.root / ".mltoolkit/cache/worktrees").glob("*-*[0-9a-f]"))) >= 1
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 130
+    git(recorded.root, "reset", "-q", "--hard", "HEAD~1")
+    last = max(runs.runs_folder(recorded.root).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    assert json.loads(last.read_text())["status"] == "cancelled"
+
+
+def test_what_a_killed_repetition_left_is_removed_by_the_next(recorded: Recorded) -> None:
+    folder = recorded.root / ".mltoolkit/cache/worktrees"
+    git(recorded.root, "worktree", "add", "--detach", str(folder / "dead-1"), "HEAD")
+    (folder / "dead-1.lock").touch()
+    with rebuilding.worktree(recorded.good, b"", recorded.root) as place:
+        assert not (folder / "dead-1").exists()
+        assert (place / ".mltoolkit/runs").resolve() == runs.runs_folder(recorded.root)
+        assert runs.runs_folder(place) == runs.runs_folder(recorded.root)
+        with rebuilding.worktree(recorded.good, b"", recorded.root) as other:  # two at once
+            assert other != place
+        assert place.exists()
+
+
+PYPROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n[project]\nname = "own-code"\nversion = "1"\n[tool.setuptools]\npy-modules = ["own_code"]\n'
+
+
+def test_an_environment_is_built_once_and_holds_the_code_of_the_commit(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "own_code.py").write_text("answer = 42\n")
+    run = Run(run_id="0" * 32, status="succeeded", notebook="a.ipynb", kernel=Kernel(name="python3"), started_at=recorded.good.started_at, git=GitState(commit="c" * 40, prefix=""))
+    versions = environment.packages()
+    run.environment.python, run.environment.packages = recorded.good.environment.python, {name: versions[name] for name in ("click", "six")} | {"own-code": "1"}
+    run.environment.sources = {"own-code": "."}
+    found: list[Path] = []
+
+    def build() -> None:
+        found.append(rebuilding.environment_for(run, tmp_path, b"", recorded.root))
+
+    both = [threading.Thread(target=build) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    python = found[0]
+    assert found == [python, python]
+    program = "import own_code, click; from mltoolkit_is_not_here import x"
+    done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'mltoolkit_is_not_here'"
+    site = next(python.parent.parent.glob("lib/python*/site-packages"))
+    assert environment.packages([str(site)]) == run.environment.packages
+    assert not list((recorded.root / ".mltoolkit/cache/environments").glob(".*"))
+    monkeypatch.setattr(rebuilding, "_install", lambda *arguments: pytest.fail("built again"))
+    assert rebuilding.environment_for(run, tmp_path, b"", recorded.root) == python
+    monkeypatch.undo()
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no network
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    shutil.rmtree(python.parent.parent)
+    run.environment.packages, run.environment.sources = {"click": versions["click"], "six": versions["six"]}, {}
+    assert rebuilding.environment_for(run, tmp_path, b"", recorded.root).exists()  # all of it was in uv's cache
+    run.environment.packages["click"] = "0.0.99"
+    with pytest.raises(Unrepeatable, match="click"):
+        rebuilding.environment_for(run, tmp_path, b"", recorded.root)
+    assert not list((recorded.root / ".mltoolkit/cache/environments").glob(".*"))
+    run.environment.sources = {"click": "file:///nowhere/click"}
+    monkeypatch.setattr(environment, "sources", dict)
+    with pytest.raises(Unrepeatable, match="package click came from file:///nowhere/click, which is not here"):
+        rebuilding.environment_for(run, tmp_path, b"", recorded.root)
+    run.environment.sources, run.environment.python = {}, "3.9.1"
+    with pytest.raises(Unrepeatable, match=r"Python 3\.9\.1 is not on this machine"):
+        rebuilding.environment_for(run, tmp_path, b"", recorded.root)
+    run.environment.implementation = "PyPy"
+    with pytest.raises(Unrepeatable, match="the run needs PyPy"):
+        rebuilding.environment_for(run, tmp_path, b"", recorded.root)
+
+
+def test_uv_says_what_is_gone() -> None:
+    assert rebuilding._unavailable("Because nothere was not found in the package registry and you require nothere==1") == ["package nothere is no longer to be had"]
+    assert rebuilding._unavailable("\u00d7 disk\n\u2570\u2500\u25b6 full") == ["the packages could not be installed: disk full"]
+
+
+def test_what_a_repetition_writes_differently_stays_out_of_the_store(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mltoolkit import load_dataset
+    from mltoolkit.record import pinned
+
+    head = describe("p/head")
+    uses = [{"event": "written", "name": "p/head", "version": 1, "digest": head["digest"]}]
+    pinned.pin(tmp_path / "pins.json", uses, tmp_path / "data", str(head["run_id"]))
+    monkeypatch.setenv(pinned.VARIABLE, str(tmp_path / "pins.json"))
+    other = save_dataset(pd.DataFrame({"x": [5]}), "p/head")
+    assert load_dataset("p/head")["x"].tolist() == [5]
+    assert other.uri.startswith(str(tmp_path))
+    same = load_dataset("p/head", 1, root=recorded.stores / "data")
+    assert save_dataset(same, "p/head").created is True
+    assert load_dataset("p/head").equals(same)
+    monkeypatch.delenv(pinned.VARIABLE)
+    assert describe("p/head")["version"] == 1
+    assert os.environ["MODE"] == "day"

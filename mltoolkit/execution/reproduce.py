@@ -222,7 +222,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-# %% ../../nbs/03_execution/07b_reproduce.ipynb #c0e97bbb
+# %% ../../nbs/03_execution/07b_reproduce.ipynb #8abc2c36
 def _names(original: Run, repeated: Run, place: Path, root: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Folders that belong to one of the runs alone, and what they are."""
     kept = Path(original.html or original.output)
@@ -234,7 +234,7 @@ def _names(original: Run, repeated: Run, place: Path, root: Path) -> tuple[dict[
 
 def _with_home(names: dict[str, str]) -> dict[str, str]:
     home = f"{Path.home()}/"
-    return names | {f"~/{name.removeprefix(home)}": what for name, what in names.items() if name.startswith(home)}
+    return names | {os.path.join("~", name.removeprefix(home)): what for name, what in names.items() if name.startswith(home)}
 
 
 def compare_with(

@@ -416,8 +416,9 @@ def test_a_process_that_leaves_no_record(recorded: Recorded, tmp_path: Path) -> 
 
 
 def test_sigterm_cleans_up_as_sigint_does() -> None:
-    with pytest.raises(Cancelled), reproduce._terminated_as_interrupted():
+    with pytest.raises(Cancelled) as caught, reproduce._terminated_as_interrupted():
         os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     ran: list[bool] = []
 

@@ -13,7 +13,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
 from typing import Any, NoReturn, cast
 
 import click

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .evidence import LAYERS, PRACTICES, Item, JobHistory
+from .evidence import LAYERS, Item, JobHistory
 from .evidence_code import of_code
 from .evidence_data import of_data, of_platform
 from .evidence_projects import of_projects

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..errors import DataError
-from .compare import Comparison, Verdict, circumstances, compare_notebooks, executed_cells
+from .compare import Comparison, circumstances, compare_notebooks, executed_cells
 from .resume import executed_in, files_of
 from .side_by_side import paired_cells
 from ..notebook import document

@@ -174,7 +174,7 @@ def _order(run: Run, place: Path, secrets: Mapping[str, str]) -> dict[str, Any]:
         "cwd": str(place / cwd), "kernel": run.kernel.name, "trigger": "reproduce", "gate": False, "tags": {REPRODUCES: run.run_id},
     }  # fmt: skip
 
-# %% ../../nbs/03_execution/07b_reproduce.ipynb #0e5a8df8
+# %% ../../nbs/03_execution/07b_reproduce.ipynb #f5f38fcd
 def _execute(python: Path, order: Mapping[str, Any], variables: dict[str, str], folder: Path) -> Run:
     """Run the notebook in a process of its own. Raises `Unrepeatable` if that came to no record, `KeyboardInterrupt` if stopped."""
     result = folder / "run.json"
@@ -214,7 +214,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: object) -> None:
-        raise Cancelled("stopped by SIGTERM")
+        error = Cancelled("stopped by SIGTERM")
+        error.exit_code = 128 + number
+        raise error
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -222,7 +224,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-# %% ../../nbs/03_execution/07b_reproduce.ipynb #c0e97bbb
+# %% ../../nbs/03_execution/07b_reproduce.ipynb #8abc2c36
 def _names(original: Run, repeated: Run, place: Path, root: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Folders that belong to one of the runs alone, and what they are."""
     kept = Path(original.html or original.output)
@@ -234,7 +236,7 @@ def _names(original: Run, repeated: Run, place: Path, root: Path) -> tuple[dict[
 
 def _with_home(names: dict[str, str]) -> dict[str, str]:
     home = f"{Path.home()}/"
-    return names | {f"~/{name.removeprefix(home)}": what for name, what in names.items() if name.startswith(home)}
+    return names | {os.path.join("~", name.removeprefix(home)): what for name, what in names.items() if name.startswith(home)}
 
 
 def compare_with(

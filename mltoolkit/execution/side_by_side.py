@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['paired_cells', 'side_by_side']
 
-# %% ../../nbs/03_execution/07c_side_by_side.ipynb #703cf9b8
+# %% ../../nbs/03_execution/07c_side_by_side.ipynb #fafcf058
 _KIND = {Verdict.identical: "succeeded", Verdict.within_tolerance: "cancelled", Verdict.different: "failed", Verdict.impossible: "invalid"}
 
 
@@ -36,7 +36,7 @@ def _top(title: str, made: Verification) -> str:
 def _listed(comparison: Comparison, made: Verification) -> str:
     """The differences as a table, each with a way to its cell."""
     rows = "".join(
-        f"<tr><td>{_place(each)}</td><td>{escape(each.what)}</td><td><code>{escape(each.original)}</code></td><td><code>{escape(each.repeated)}</code></td></tr>"
+        f"<tr><th>{_place(each)}</th><td>{escape(each.what)}</td><td><code>{escape(each.original)}</code></td><td><code>{escape(each.repeated)}</code></td></tr>"
         for each in comparison.differences[:200]
     )
     head_row = "<thead><tr><th>where</th><th>what</th><th>original</th><th>repeated</th></tr></thead>"
@@ -52,7 +52,7 @@ def _place(each: Difference | Noise) -> str:
 
 def _noise(noise: list[Noise]) -> str:
     rows = "".join(
-        f"<tr><td>{_place(each)}</td><td>{escape(each.kind)}</td><td><code>{escape(each.original)}</code></td><td><code>{escape(each.repeated)}</code></td></tr>"
+        f"<tr><th>{_place(each)}</th><td>{escape(each.kind)}</td><td><code>{escape(each.original)}</code></td><td><code>{escape(each.repeated)}</code></td></tr>"
         for each in noise[:500]
     )
     if not rows:

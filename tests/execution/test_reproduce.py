@@ -18,12 +18,21 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from mltoolkit.cli import main
-from mltoolkit.errors import Invalid, NotebookFailed, RunNotFound, Status, Unrepeatable
+from mltoolkit.cli_reproduce import _told, told_twice
+from mltoolkit.errors import (
+    Cancelled,
+    Invalid,
+    MissingExtra,
+    NotebookFailed,
+    RunNotFound,
+    Status,
+    Unrepeatable,
+)
 from mltoolkit.execution import rebuilding, reproduce, verification
-from mltoolkit.execution.compare import Verdict
+from mltoolkit.execution.compare import Verdict, compare_notebooks
 from mltoolkit.execution.reproduce import Request
 from mltoolkit.execution.run import run_notebook
 from mltoolkit.execution.side_by_side import side_by_side
@@ -397,3 +406,86 @@ def test_what_a_repetition_writes_differently_stays_out_of_the_store(recorded: R
     monkeypatch.delenv(pinned.VARIABLE)
     assert describe("p/head")["version"] == 1
     assert os.environ["MODE"] == "day"
+
+
+def test_a_process_that_leaves_no_record(recorded: Recorded, tmp_path: Path) -> None:
+    with pytest.raises(Unrepeatable, match="could not be started: exit code 1"):
+        reproduce._execute(Path(shutil.which("false") or "/bin/false"), {}, dict(os.environ), tmp_path)
+    with pytest.raises(Unrepeatable, match="no such notebook"):
+        reproduce._execute(Path(sys.executable), {"notebook": str(tmp_path / "none.ipynb")}, dict(os.environ), tmp_path)
+
+
+def test_sigterm_cleans_up_as_sigint_does() -> None:
+    with pytest.raises(Cancelled) as caught, reproduce._terminated_as_interrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ran: list[bool] = []
+
+    def elsewhere() -> None:
+        with reproduce._terminated_as_interrupted():  # signals belong to the main thread
+            ran.append(True)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert ran == [True]
+
+
+def test_where_packages_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(run_id="0" * 32, status="succeeded", notebook="a.ipynb", kernel=Kernel(name="python3"), started_at="2026-05-04T00:00:00Z")
+    run.environment.packages = {"mltoolkit": "0.1.0"}
+    run.environment.sources = {"own": "lib/own", "other": "git+https://example.org/r.git@abc", "gone": "file:///nowhere/gone", "here": f"file://{tmp_path}"}
+    present = tmp_path / "present"
+    present.mkdir()
+    monkeypatch.setattr(environment, "sources", lambda: {"gone": f"file://{present}", "mltoolkit": f"file://{present}"})
+    found = rebuilding._local_packages(run, Path("/work/tree"))
+    assert found == {
+        "mltoolkit": str(present), "own": "/work/tree/lib/own", "other": "other @ git+https://example.org/r.git@abc", "gone": str(present), "here": str(tmp_path),
+    }  # fmt: skip
+    before = rebuilding._content(str(tmp_path), run, Path("/work/tree"), b"")
+    (tmp_path / "a.py").write_text("1")
+    assert rebuilding._content(str(tmp_path), run, Path("/work/tree"), b"") != before
+    assert rebuilding._content(str(tmp_path / "a.py"), run, Path("/work/tree"), b"") != before
+    assert rebuilding._content(found["other"], run, Path("/work/tree"), b"") == found["other"]
+    monkeypatch.setattr(rebuilding.shutil, "which", lambda *arguments, **options: None)
+    with pytest.raises(MissingExtra, match="pip install uv"):
+        rebuilding._uv()
+
+
+def test_the_page_shows_what_is_in_one_only_and_runs_nothing() -> None:
+    def executed(*sources: str) -> NotebookNode:
+        attack = new_output("display_data", {"text/html": "<script>alert(1)</script><b>shown</b>"})
+        return new_notebook(cells=[new_code_cell(source, outputs=[attack]) for source in sources])
+
+    before, after = executed("a()", "gone()", "c()"), executed("a()", "c() + 1", "more()", "last()")
+    comparison = compare_notebooks(before, after)
+    made = verification.Verification("4f" * 16, comparison.verdict, notebook="p/<b>.ipynb", tolerance={"rtol": 0.1}, changed_packages=["<i> 1 -> 2"])
+    page = side_by_side(before, after, comparison, made)
+    assert "<script" not in page
+    assert page.count("(nothing)") >= 1
+    assert "&lt;b&gt;, repeated" in page
+    assert "&lt;i&gt; 1 -&gt; 2" in page
+    assert "rtol 0.1" in page
+    assert page.count('id="cell-1"') == 1
+
+
+def test_a_verification_tells_what_it_knows(tmp_path: Path) -> None:
+    (tmp_path / "settings.ini").write_text("[mltoolkit]\n")
+    run = Run(run_id="4f" * 16, status="succeeded", notebook="a.ipynb", kernel=Kernel(name="python3"), started_at="2026-05-04T00:00:00Z", tracked=True)
+    assert verification.verifications(run, tmp_path) == []  # no store is made for asking
+    made = verification.Verification(run.run_id, Verdict.within_tolerance, tolerance={"rtol": 0.1})
+    made.differences = [{"what": "metric auc", "verdict": "equal within tolerance", "original": "1", "repeated": "1.01", "cell": None}]
+    folder = runs.runs_folder(tmp_path) / run.run_id
+    folder.mkdir(parents=True)
+    (folder / verification.FILE).write_text("not JSON\n{}\n")
+    verification.keep(made, tmp_path)
+    [seen] = verification.verifications(run, tmp_path)
+    assert seen == made
+    assert "metric auc: '1' became '1.01'" in seen.line()
+    many = verification.Verification(run.run_id, Verdict.different, missing=[], changed_packages=["a 1 -> 2"])
+    many.differences = [{"what": "stdout", "verdict": "different", "original": "a", "repeated": "b", "cell": n} for n in range(25)]
+    many.noise = [{"kind": "duration"}] * 2
+    told = _told(many).splitlines()
+    assert (told[0], told[1], told[-3:]) == ("different", "cell 1, stdout", ["and 5 more", "noise: 2 duration", "package: a 1 -> 2"])
+    assert told_twice(compare_notebooks(new_notebook(), new_notebook())) == "twice the same"

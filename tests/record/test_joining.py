@@ -325,3 +325,14 @@ def test_another_experiment_first_autologging_there_and_a_run_left_open(write: W
     assert [item.path for item in store.list_artifacts(left_open.info.run_id)] == ["x.txt"]
     assert record.data.metrics == {}
     assert sorted(path.name for path in workspace.iterdir()) == [".mltoolkit", "look.ipynb", "settings.ini"]
+
+
+def test_torch_is_seeded_when_it_is_imported_and_drawings_have_the_same_ids(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("seeds = []\nmanual_seed = seeds.append\n")
+    program = "\n".join([
+        "import sys", f"sys.path.insert(0, {str(tmp_path)!r})", "from mltoolkit.record.joining import prepare_kernel", "prepare_kernel(7)",
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules", "import torch, matplotlib",
+        "print(torch.seeds, matplotlib.rcParams['svg.hashsalt'])",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[7]", "mltoolkit"]

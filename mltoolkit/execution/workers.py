@@ -159,12 +159,14 @@ def _told_to_stop(task: Task) -> bool:
 # %% ../../nbs/03_execution/04b_workers.ipynb #a72d6e10
 def serve() -> None:
     """Be a worker process: answer the calls on standard input until it ends."""
+    import faulthandler
     import signal
 
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:  # what a library reads or prints must not come between them
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
+    faulthandler.enable()  # a crash in some library says where
     signal.signal(signal.SIGTERM, lambda number, frame: _end())
     calls: SimpleQueue[bytes | None] = SimpleQueue()
     threading.Thread(target=_read, args=(requests, calls), daemon=True).start()

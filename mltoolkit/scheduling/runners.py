@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -37,7 +38,9 @@ class Runners:
             if begun:
                 begun(runner)
             answer = runner.call(function, *arguments)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, EOFError):  # it has ended, or is about to
+                error.args = (_end_of(runner),)
             runner.process.kill()
             runner.close()
             runner.gone()
@@ -84,3 +87,12 @@ class Runners:
             runner.close()
         for runner in ending:
             runner.gone()
+
+
+def _end_of(runner: Process) -> str:
+    """How a runner ended that does not answer any more."""
+    try:
+        code = runner.process.wait(5)
+    except subprocess.TimeoutExpired:
+        return "it closed its end"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

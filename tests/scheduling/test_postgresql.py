@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from postgresql import Server, server
 from processes import Marked
@@ -60,6 +62,14 @@ def test_two_workers_run_200_jobs_once_each_though_the_server_dies(place: Place,
     place.no_run_is_left_running()
 
 
+def end_all_of(worker: subprocess.Popen[str]) -> None:
+    """Kill a worker, and wait until what it had started is gone, too; its notebooks may not finish in between."""
+    below = psutil.Process(worker.pid).children(recursive=True)
+    kill(worker.pid)
+    worker.wait()
+    assert psutil.wait_procs(below, 30)[1] == []
+
+
 def test_a_dead_machine_s_work(place: Place) -> None:
     place.slow()
     place.jobs("  slow:\n    notebook: slow.ipynb\n" + DAILY)
@@ -69,16 +79,14 @@ def test_a_dead_machine_s_work(place: Place) -> None:
     place.begun(2)
     near = place.start("worker", "--name", "near", "--slots", "1")
     place.begun(3)
-    kill(far.pid)
-    far.wait()
+    end_all_of(far)
     place.hold.unlink()
     place.until(lambda: sorted(place.states()) == ["running", "running", "succeeded", "succeeded"], "what was queued to be done by the other")
 
     place.hold.touch()
     far = place.start("worker", "--name", "far", "--slots", "2", after=ELSEWHERE)
     place.begun(6)  # both that it was at, again
-    kill(far.pid)
-    far.wait()
+    end_all_of(far)
     refused = place.run("jobs", "rescue", "far")
     assert (refused.returncode, "alive" in refused.stderr) == (2, True), "it showed signs of life a moment ago"
     place.hold.unlink()

@@ -439,15 +439,15 @@ def test_where_packages_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     present = tmp_path / "present"
     present.mkdir()
     monkeypatch.setattr(environment, "sources", lambda: {"gone": f"file://{present}", "mltoolkit": f"file://{present}"})
-    found = rebuilding._local_packages(run, Path("/work/tree"))
+    found = rebuilding._local_packages(run, Path("/srv/tree"))
     assert found == {
-        "mltoolkit": str(present), "own": "/work/tree/lib/own", "other": "other @ git+https://example.org/r.git@abc", "gone": str(present), "here": str(tmp_path),
+        "mltoolkit": str(present), "own": "/srv/tree/lib/own", "other": "other @ git+https://example.org/r.git@abc", "gone": str(present), "here": str(tmp_path),
     }  # fmt: skip
-    before = rebuilding._content(str(tmp_path), run, Path("/work/tree"), b"")
+    before = rebuilding._content(str(tmp_path), run, Path("/srv/tree"), b"")
     (tmp_path / "a.py").write_text("1")
-    assert rebuilding._content(str(tmp_path), run, Path("/work/tree"), b"") != before
-    assert rebuilding._content(str(tmp_path / "a.py"), run, Path("/work/tree"), b"") != before
-    assert rebuilding._content(found["other"], run, Path("/work/tree"), b"") == found["other"]
+    assert rebuilding._content(str(tmp_path), run, Path("/srv/tree"), b"") != before
+    assert rebuilding._content(str(tmp_path / "a.py"), run, Path("/srv/tree"), b"") != before
+    assert rebuilding._content(found["other"], run, Path("/srv/tree"), b"") == found["other"]
     monkeypatch.setattr(rebuilding.shutil, "which", lambda *arguments, **options: None)
     with pytest.raises(MissingExtra, match="pip install uv"):
         rebuilding._uv()

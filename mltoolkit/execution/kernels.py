@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,7 @@ def fork_kernel(
     request: Request,
     *,
     files: Sequence[int] = (),  # standard input, output and error; default: this process's output and error
+    meanwhile: Callable[[], None] = lambda: None,  # called while it is forked
 ) -> WarmProcess:
     """Fork a kernel. Raises `Unavailable` if no zygote is ready, or if it refuses."""
     if sys.platform != "linux":
@@ -214,10 +215,19 @@ def fork_kernel(
         }  # fmt: skip
         try:
             zygote.send(connection, message, given)
-            answer, _ = zygote.receive(connection)
-        except (OSError, EOFError, ValueError) as error:
+        except OSError as error:
             connection.close()
-            raise Unavailable(f"the zygote did not answer: {type(error).__name__}", startable=True) from error
+            raise Unavailable(f"the zygote did not listen: {type(error).__name__}", startable=True) from error
+    try:
+        meanwhile()
+    except BaseException:
+        connection.close()  # which ends the kernel
+        raise
+    try:
+        answer, _ = zygote.receive(connection)
+    except (OSError, EOFError, ValueError) as error:
+        connection.close()
+        raise Unavailable(f"the zygote did not answer: {type(error).__name__}", startable=True) from error
     if "kernel" not in answer:
         connection.close()
         raise Unavailable(f"the zygote refused: {answer.get('refused')}", startable=answer.get("outdated", False))

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -43,6 +43,7 @@ class Wanted:
     env: Mapping[str, str]  # its whole environment
     folder: Path  # for its sockets, and for what its supervisor reports; made if there are any
     warm: bool | None = None  # whether to fork it: None if one can be had at once, True waits for it
+    meanwhile: Callable[[], None] = lambda: None  # called once the kernel has been asked for, while it starts
 
     @property
     def report(self) -> Path:
@@ -98,27 +99,41 @@ class Link(Protocol):
 # %% ../../nbs/03_execution/00d_links.ipynb #eacd9715
 def kernel_specs() -> KernelSpecManager:
     """Look for kernels in Jupyter's own folders, without importing IPython to learn the name of one of them."""
-    from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_core.paths import jupyter_path
 
     ipython = Path(os.environ.get("IPYTHONDIR") or "~/.ipython").expanduser()
-    return KernelSpecManager(kernel_dirs=[*jupyter_path("kernels"), str(ipython / "kernels")])
+    return _looking_in(*jupyter_path("kernels"), str(ipython / "kernels"))
+
+
+@lru_cache(maxsize=4)  # it looks each time it is asked; making it takes longer than that
+def _looking_in(*folders: str) -> KernelSpecManager:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return KernelSpecManager(kernel_dirs=list(folders))
 
 # %% ../../nbs/03_execution/00d_links.ipynb #dc24740c
-def _manager(wanted: Wanted) -> KernelManager:
-    """A kernel manager whose command runs below the supervisor. Raises `Invalid` for an unknown kernel."""
-    from jupyter_client.kernelspec import NoSuchKernel
+@cache
+def _supervised() -> type[KernelManager]:
+    """Kernel managers whose command runs below the supervisor, where there is one."""
     from jupyter_client.manager import KernelManager
 
     class Supervised(KernelManager):
+        report = ""  # where the supervisor writes what the kernel used
+
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             command: list[str] = super().format_kernel_cmd(extra_arguments)
-            script = str(files("mltoolkit.execution") / "supervisor.py")
-            return [sys.executable, "-I", "-S", script, str(wanted.report), *command]
+            return [sys.executable, "-I", "-S", str(files("mltoolkit.execution") / "supervisor.py"), self.report, *command]
 
-    kind = Supervised if hasattr(os, "fork") else KernelManager
+    return Supervised if hasattr(os, "fork") else KernelManager
+
+
+def _manager(wanted: Wanted) -> KernelManager:
+    """A manager of the kernel that is wanted. Raises `Invalid` for an unknown kernel."""
+    from jupyter_client.kernelspec import NoSuchKernel
+
     specs = kernel_specs()
-    manager = kind(kernel_name=wanted.kernel_name, kernel_spec_manager=specs, connection_file=str(wanted.folder / "kernel.json"))
+    manager = _supervised()(kernel_name=wanted.kernel_name, kernel_spec_manager=specs, connection_file=str(wanted.folder / "kernel.json"))
+    manager.report = str(wanted.report)  # type: ignore[attr-defined]
     try:
         manager.kernel_spec  # noqa: B018 (it is looked for now)
     except NoSuchKernel:
@@ -169,7 +184,7 @@ class Channels:
 
     def __init__(self, wanted: Wanted, manager: KernelManager) -> None:
         wanted.folder.mkdir(mode=0o700)
-        self.manager, self.python, self.report = manager, _runs_ipykernel(manager), wanted.report
+        self.manager, self.python, self.report, self.meanwhile = manager, _runs_ipykernel(manager), wanted.report, wanted.meanwhile
         self.client: BlockingKernelClient = None  # type: ignore[assignment]  # until it is settled
         self.language_info: dict[str, Any] = {}
         self.warm, self._pidfd, self._listening = False, -1, False
@@ -192,6 +207,7 @@ class Channels:
 
     def settle(self, wait: Wait, deadline: float | None) -> None:
         """Make sure that requests are answered and that output arrives."""
+        self.meanwhile()
         client = self.client = self.manager.client()
         client.context.rcvhwm = 0  # the default for its sockets: no limit, so nothing is dropped here either
         client.start_channels(iopub=False, stdin=False, hb=False, control=False)
@@ -316,7 +332,7 @@ class Wired:
             with theirs:
                 options = {"env": env, "cwd": str(wanted.cwd)}
                 self.process: WarmProcess = warm_kernel(
-                    manager.format_kernel_cmd(_OPTIONS), options, wait=bool(wanted.warm), wire=theirs.fileno()
+                    manager.format_kernel_cmd(_OPTIONS), options, wait=bool(wanted.warm), wire=theirs.fileno(), meanwhile=wanted.meanwhile
                 )
         except BaseException:
             ours.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def warm_kernel(
     *,
     wait: bool = False,  # for a zygote that is preloading
     wire: int | None = None,  # descriptor of its end, if one is wanted that talks over one socket
+    meanwhile: Callable[[], None] = lambda: None,  # called while the zygote forks it
 ) -> WarmProcess:
     """Fork a kernel. Raises `Unavailable` if there is no zygote (then one is started for the next kernel)."""
     python, arguments = kernels.understood(command)
@@ -74,14 +75,14 @@ def warm_kernel(
         files = [nothing.fileno(), *(_file(options.get(name), number, nothing.fileno()) for number, name in ((1, "stdout"), (2, "stderr")))]
         files += [] if wire is None else [wire]
         try:
-            return kernels.fork_kernel(request, files=files)
+            return kernels.fork_kernel(request, files=files, meanwhile=meanwhile)
         except Unavailable as reason:
             if not reason.startable or not kernels.start_zygote(request, settings.get("warm_idle", start=root) or 1e9):
                 raise
             if not wait:
                 raise Unavailable(f"{reason}; one is being started") from None
         kernels.wait_for_zygote(request)
-        return kernels.fork_kernel(request, files=files)
+        return kernels.fork_kernel(request, files=files, meanwhile=meanwhile)
 
 
 def _notebook(env: Mapping[str, str], cwd: str) -> str:

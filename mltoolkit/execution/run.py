@@ -53,6 +53,7 @@ class Recording:
     redactor: Redactor = field(default_factory=Redactor)
     tags: dict[str, str] = field(default_factory=dict)
     complete: bool = False  # whether the executed notebook has been written as it is to stay
+    body: Any = None  # its cells, rendered for the page
     first: int = 0  # index of the first cell that is executed: those above it were, by the run that this one goes on with
     before: list[str] = field(default_factory=list)  # code that restores what they had left
 
@@ -66,15 +67,23 @@ class Recording:
         document.write(Redactor(self.plan.secrets).notebook(notebook), self.target, durable=False)  # what it removes is counted at the end
 
     def finish(self, notebook: NotebookNode) -> None:
-        """Write the notebook as it will be, unless something more is shown. If that fails, it will again, and be said, later."""
+        """Write and render the notebook as it will be, unless something more is shown. If that fails, it will again, and be said, later."""
+        kept = Redactor(self.plan.secrets).notebook(notebook)
         with contextlib.suppress(OSError):
-            document.write(Redactor(self.plan.secrets).notebook(notebook), self.target)
+            document.write(kept, self.target)
             self.complete = True
+        with contextlib.suppress(Exception):
+            from mltoolkit.notebook.page import body
+
+            self.body = body(kept, facts={"status": Status.succeeded})
 
     def save(self, *, durable: bool = True) -> None:
         """Write the manifest as it is now."""
-        kept = self.redactor.value(json.loads(self.run.to_json()))  # value by value: the JSON stays valid
-        text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+        text = self.run.to_json()
+        said = json.loads(text)
+        kept = self.redactor.value(said)  # value by value: the JSON stays valid
+        if kept is not said:
+            text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
         document.write_atomically(self.folder / runs.MANIFEST, text, durable=durable)
 
 # %% ../../nbs/03_execution/04_run.ipynb #41643eee
@@ -126,7 +135,9 @@ def _open_folder(recording: Recording, state: environment.Git | None, requiremen
 
 def _without_secrets(run: Run, redactor: Redactor) -> Run:
     """The manifest with every text filtered: whatever shows or returns it later, there is nothing in it to hide."""
-    return Run.from_json(json.dumps(redactor.value(json.loads(run.to_json()))))
+    said = json.loads(run.to_json())
+    kept = redactor.value(said)
+    return run if kept is said else Run.from_json(json.dumps(kept))
 
 
 _RESERVED = 524_288  # bytes: a manifest, and some pages of MLflow's database
@@ -274,7 +285,7 @@ def order(
         confide=_confide(plan),
         redactor=recording.redactor,
         checkpoint=lambda: recording.keep(plan.notebook),
-        meanwhile=lambda: _get_ready(plan.language),
+        meanwhile=lambda: _meanwhile(recording),
         ending=lambda: recording.finish(plan.notebook),
         first=recording.first,
         before=recording.before,
@@ -307,6 +318,12 @@ def _watching(watch: Watch, redactor: Redactor) -> Watch:
         watch(event, index, node if shown is node or shown is node.source else type(node)({**node, "source": shown}))
 
     return told
+
+
+def _meanwhile(recording: Recording) -> None:
+    """Do what need not be done before the kernel is asked for."""
+    recording.keep(recording.plan.notebook)
+    _get_ready(recording.plan.language)
 
 
 @cache
@@ -391,8 +408,8 @@ def _publish(recording: Recording, notebook: NotebookNode, kept: bool) -> None:
     with _tolerated(run, "the page could not be written"):
         from mltoolkit.notebook.page import pieces
 
-        facts = json.loads(run.to_json())
-        document.write_atomically(page, map(recording.redactor.text, pieces(notebook, title=plan.stem, facts=facts)), durable=False)
+        parts = pieces(notebook, title=plan.stem, facts=json.loads(run.to_json()), cells=recording.body if recording.complete else None)
+        document.write_atomically(page, map(recording.redactor.text, parts), durable=False)
         run.html = str(page)
 
 # %% ../../nbs/03_execution/04_run.ipynb #c8d2259b
@@ -541,7 +558,6 @@ def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Calla
         begun(recording)
         told = order(recording, watch)
         try:
-            recording.keep(notebook)
             return execute(notebook, told, stop)
         finally:
             if told.journal:

@@ -155,8 +155,7 @@ class KernelSession:
         return self
 
     def _start(self) -> None:
-        self.link = link(Wanted(self.kernel_name, self.cwd, self.env, self.folder, self.asked_warm))
-        self.meanwhile()
+        self.link = link(Wanted(self.kernel_name, self.cwd, self.env, self.folder, self.asked_warm, self.meanwhile))
         deadline = None if self.start_timeout is None else time.monotonic() + self.start_timeout
 
         def wait(request: str, handle: Callable[[dict[str, Any]], None], until: float | None, replies_only: bool) -> None:

@@ -140,12 +140,13 @@ def _processors() -> int:
 
 
 @contextlib.contextmanager
-def _executor(asked: str | Executor | None, workers: int | None) -> Iterator[Executor]:
+def _executor(asked: str | Executor | None, workers: int | None, points: int) -> Iterator[Executor]:
     if workers is not None and workers < 1:
         raise Invalid(f"workers is {workers}; it is 1 or more", workers=workers)
     if asked is None:
         own = Workers(workers or _processors())
         try:
+            own.begin(min(workers or _processors(), points))
             yield own
         finally:
             own.shutdown()
@@ -421,8 +422,8 @@ def sweep(
         Optimizer(definition.ranges, optimize, mode)  # refuses before anything is written
     from mltoolkit.record import tracking
 
-    tracking.client(planned.root)
-    with _executor(executor, workers) as where:
+    with _executor(executor, workers, trials or len(definition.points)) as where:
+        tracking.client(planned.root)
         recording = open_recording(replace(planned, trigger=trigger), parent=os.environ.get("MLTOOLKIT_RUN_ID"), tags={"mltoolkit.sweep": "true"})
         recording.run.cells = Cells()
         definition.save(recording.folder)
@@ -456,8 +457,8 @@ def resume_sweep(
     planned = _without(planned, first, definition.parameters)
     told = contract(document.read(definition.notebook))
     points = [Point(at, each) for at, each in enumerate(checked(definition.points, told, definition.parameters, secrets or ()))]
-    store = tracking.client(root)
-    with _executor(executor, workers) as where:
+    with _executor(executor, workers, definition.trials or len(points)) as where:
+        store = tracking.client(root)
         runs.repair(start=root)
         for index, run in children(store, record.run_id).items():
             if run.data.tags.get("mltoolkit.status") == Status.succeeded or _PRUNED in run.data.tags:

@@ -27,7 +27,7 @@ from ..notebook.document import is_remote
 T = TypeVar("T")
 
 # %% auto #0
-__all__ = ['T', 'POINT', 'STOP', 'Task', 'Result', 'run_point', 'stoppable', 'serve', 'Process', 'Workers']
+__all__ = ['T', 'POINT', 'STOP', 'Task', 'Result', 'run_point', 'get_ready', 'stoppable', 'serve', 'Process', 'Workers']
 
 # %% ../../nbs/03_execution/04b_workers.ipynb #610800e4
 POINT = "mltoolkit.point"  # tag of a run: which point of its sweep it is
@@ -81,6 +81,14 @@ def run_point(task: Task) -> Result:
     _note_warmth(task, run.kernel.warm)
     message = run.failure.message if run.failure else ""
     return Result(task.index, run.status, run.run_id, run.duration_s, dict(run.metrics), message)
+
+def get_ready() -> None:
+    """Import what a tracked run needs."""
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.tracking  # noqa: F401
+    from mltoolkit.execution.run import _get_ready
+
+    _get_ready("python")
 
 # %% ../../nbs/03_execution/04b_workers.ipynb #06edba35
 _in_vain: set[str] = set()  # notebooks whose kernels could not be had warm
@@ -248,6 +256,11 @@ class Workers(Executor):
         self._closed = False
         for _ in range(number):
             self._idle.put(None)
+
+    def begin(self, number: int) -> None:
+        """Start so many processes before there is something to do, and let them import what takes them seconds."""
+        for _ in range(number):
+            self.submit(get_ready)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Let a process call the function, which must be one that can be imported there."""

@@ -83,6 +83,22 @@ class Reading(os._Environ):  # type: ignore[type-arg]
         return value
 
 
+def room(megabytes: int) -> list[bytes]:
+    """Have Python take memory for its objects in one piece, and return what holds it; what is not used goes back with that.
+
+    It would take a megabyte (an arena, see CPython's obmalloc.c) whenever it needs one, in between the libraries that are
+    loaded, where no large page fits; see `collapse`. An arena is kept as long as one object is in it."""
+    size, arena = 512, 1 << 20  # bytes of the largest object that is kept there
+    number = megabytes * arena // size
+    objects = [b""] * number  # at its full length from the beginning: it is not to move between them
+    for at in range(number):
+        objects[at] = bytes(size - sys.getsizeof(b""))
+    return objects[:: arena // size // 2]
+
+
+_ROOM = 160  # megabytes
+
+
 class Trial:
     """What must not happen while a module is imported that is to be there before a fork."""
 
@@ -340,7 +356,7 @@ def become_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> 
     os.environ.update({name: value for name, value in config["made"].items() if name not in VOLATILE or not request["env"].get(name)})
     template.assign(request["arguments"], request["cwd"])
     send(link, {"language_info": template.app.kernel.language_info})
-    link.close()
+    LAST_WORD[os.getpid()] = link
     template.run(wire)
 
 
@@ -374,7 +390,26 @@ def _finish(code: int, last: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(BaseException):
             stream.flush()
+    _say_the_end(code)
     os._exit(code)
+
+
+LAST_WORD: dict[int, socket.socket] = {}  # a kernel's pid → its link to the supervisor; a fork of the kernel has another one
+
+
+def _say_the_end(code: int) -> None:
+    """Tell the supervisor that nothing is left to be done: the system takes as long to free the memory as all that was done for it."""
+    import resource
+
+    link = LAST_WORD.get(os.getpid())
+    if link is not None:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        said = {
+            "exit_code": code & 0xFF, "cpu_s": sum(each.ru_utime + each.ru_stime for each in used),
+            "peak_memory_bytes": max(each.ru_maxrss for each in used) * 1024,
+        }  # fmt: skip
+        with contextlib.suppress(OSError):
+            send(link, said)
 
 
 class Early(io.TextIOBase):
@@ -519,11 +554,22 @@ class Supervision:
         if not self.kernel:
             to_the_end(run)
 
-    def answer(self, connection: socket.socket, **more: Any) -> None:
-        """Tell the client which kernel it has, and watch over it."""
+    def answer(self, connection: socket.socket, word: socket.socket | None = None, **more: Any) -> bool:
+        """Tell the client which kernel it has, and watch over it; return whether the client knows of its end.
+
+        What a kernel says over `word` as its last is taken for its end if it leaves no process behind."""
         send(connection, {"kernel": self.kernel, "supervisor": os.getpid(), **more})
-        self.status = _watch(connection, self.kernel)
-        self.abandoned = self.status is None
+        ended = _watch(connection, self.kernel, word)
+        if isinstance(ended, dict):
+            known = not others(self.kernel)
+            if known:
+                with contextlib.suppress(OSError):
+                    send(connection, {"returncode": ended["exit_code"], "usage": {**ended, "signal": None, "leftover": 0}})
+            if select.select([os.pidfd_open(self.kernel)], [], [], _LEAVING)[0]:
+                self.status = os.waitpid(self.kernel, 0)[1]
+            return known
+        self.status, self.abandoned = ended, ended is None
+        return False
 
     def conclude(self, connection: socket.socket | None, report: str) -> NoReturn:
         """End what is left, and say what became of the kernel."""
@@ -571,7 +617,9 @@ def supervise_spare(link: socket.socket, template: Any, config: dict[str, Any]) 
         send(inner, request, files[1:])
         for file in files[1:]:
             os.close(file)
-        supervision.answer(connection, **receive(inner)[0])
+        if supervision.answer(connection, inner, **receive(inner)[0]):
+            connection.close()
+            connection = None
     except (InterruptedError, EOFError, OSError, ValueError):
         pass
     supervision.conclude(connection, request.get("report", ""))
@@ -631,18 +679,36 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
 _BEGINNING = 0.05  # seconds
 
 
-def _watch(connection: socket.socket, kernel: int) -> int | None:
-    """Wait for the kernel's end (its wait status), or the owner's (None)."""
+_LEAVING = 10.0  # seconds for a kernel that has nothing left to do
+
+
+def _watch(connection: socket.socket, kernel: int, word: socket.socket | None) -> int | dict[str, Any] | None:
+    """Wait for the kernel's end (its wait status), its last word, or the owner's end (None)."""
     pidfd = os.pidfd_open(kernel)
     waiting = select.poll()
-    waiting.register(pidfd, select.POLLIN)
-    waiting.register(connection, select.POLLIN)
+    for number in (pidfd, connection.fileno(), *([] if word is None else [word.fileno()])):
+        waiting.register(number, select.POLLIN)
     while True:
         ready = {file for file, _ in waiting.poll()}
-        if pidfd in ready:
+        if word is not None and word.fileno() in ready:
+            with contextlib.suppress(EOFError, OSError, ValueError):
+                return receive(word)[0]
+            waiting.unregister(word)  # it died without one
+            word = None
+        elif pidfd in ready:
             return os.waitpid(kernel, 0)[1]
         if connection.fileno() in ready and not connection.recv(1):
             return None
+
+
+def others(kernel: int) -> list[int]:
+    """The processes below this one that are not its kernel."""
+    found = [pid for pid in children() if pid != kernel]
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{kernel}/task"):
+            with open(f"/proc/{kernel}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 # -- serving -----------------------------------------------------------------------------------------------
@@ -712,12 +778,14 @@ class Zygote:
         if wanted is None:
             wanted = self.config["preload"] = discover(self.config["root"])
         EARLY[:] = Early("stdout"), Early("stderr")
+        held = room(_ROOM)
         before = dict(os.environ)
         if self.config.get("command"):
             self.preloaded, again = [name for name in wanted if importlib.import_module(name)], False
             sys.modules["mltoolkit.execution.run"]._get_ready("python")
         else:
             self.preloaded, again = preload(wanted, self.excluded)
+        held.clear()
         self.made = {name: value for name, value in lasting(dict(os.environ)).items() if before.get(name) != value}
         if again:
             self.again()

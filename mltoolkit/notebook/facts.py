@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from ..errors import Status
@@ -209,16 +210,17 @@ def _machine(
 def _packages(
     machine: Mapping[str, Any],  # packages, variables
 ) -> str:
-    parts = []
-    for name, key in (("Packages", "packages"), ("Environment variables", "variables")):
-        entries = mapping(machine.get(key))
-        if entries:
-            pairs = "".join(
-                f"<div><dt>{escape(entry)}</dt><dd>{escape(value)}</dd></div>" for entry, value in entries.items()
-            )
-            count = f'<span class="count">{len(entries)}</span>'
-            parts.append(f'<details class="inner"><summary>{name} {count}</summary><dl class="many">{pairs}</dl></details>')
-    return "".join(parts)
+    shown = (("Packages", "packages"), ("Environment variables", "variables"))
+    return "".join(_pairs(name, tuple((text(entry), text(value)) for entry, value in mapping(machine.get(key)).items())) for name, key in shown)
+
+
+@lru_cache(maxsize=8)  # the packages are hundreds, and mostly those of the run before
+def _pairs(name: str, entries: tuple[tuple[str, str], ...]) -> str:
+    if not entries:
+        return ""
+    pairs = "".join(f"<div><dt>{escape(entry)}</dt><dd>{escape(value)}</dd></div>" for entry, value in entries)
+    count = f'<span class="count">{len(entries)}</span>'
+    return f'<details class="inner"><summary>{name} {count}</summary><dl class="many">{pairs}</dl></details>'
 
 # %% ../../nbs/01_notebook/02c_facts.ipynb #f25ce510
 def header(

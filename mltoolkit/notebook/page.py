@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib import resources
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # %% auto #0
-__all__ = ['pieces', 'render', 'head']
+__all__ = ['Body', 'body', 'pieces', 'render', 'head']
 
 # %% ../../nbs/01_notebook/03_page.ipynb #72293c41
 def _failing(
@@ -213,31 +214,52 @@ def _language(
     return found if isinstance(found, str) else str(mapping(found).get("name", "python"))
 
 # %% ../../nbs/01_notebook/03_page.ipynb #05128686
+@dataclass
+class Body:
+    """The cells of a page, rendered: what stands above them may not be known yet."""
+
+    cells: list[Mapping[str, Any]]
+    page: Rendering
+    failing: int | None  # index of the cell at which the run ended
+    shown: deque[str]  # emptied by the page
+
+
+def body(
+    nb: NotebookNode,  # an executed notebook
+    *,
+    facts: Mapping[str, Any] | None = None,  # what the run's manifest says
+    limit: int = 1_000_000,  # bytes of each output to show; pictures are always whole
+) -> Body:
+    """Render the cells of a page."""
+    record = facts or {}
+    cells = [mapping(cell) for cell in items(nb.get("cells"))]
+    made = Body(cells, Rendering(limit=limit, language=_language(mapping(nb.get("metadata")))), _failing(cells, record), deque())
+    for number, cell in enumerate(cells):
+        made.page.cell = number + 1
+        made.shown.append(_cell(cell, made.page, number == made.failing, bool(record)))
+    return made
+
+
 def pieces(
     nb: NotebookNode,  # an executed notebook
     *,
     title: str,  # of the page
     facts: Mapping[str, Any] | None = None,  # what the run's manifest says; whatever is known of it is shown
     limit: int = 1_000_000,  # bytes of each output to show; pictures are always whole
+    cells: Body | None = None,  # if they have been rendered
 ) -> Iterator[str]:  # the parts of a complete HTML document
     """Yield an executed notebook as one self-contained page in which nothing runs and from which nothing is sent."""
     record = facts or {}
-    cells = [mapping(cell) for cell in items(nb.get("cells"))]
-    page = Rendering(limit=limit, language=_language(mapping(nb.get("metadata"))))
-    failing = _failing(cells, record)
-    shown: deque[str] = deque()
-    for number, cell in enumerate(cells):
-        page.cell = number + 1
-        shown.append(_cell(cell, page, number == failing, bool(record)))
+    made = cells or body(nb, facts=record, limit=limit)
     yield _writable(f"""{head(title)}
-{header(title, record, sum(cell.get("cell_type") == "code" for cell in cells))}
-{_banner(cells, failing, record)}{warnings(record)}
+{header(title, record, sum(cell.get("cell_type") == "code" for cell in made.cells))}
+{_banner(made.cells, made.failing, record)}{warnings(record)}
 {about(record)}
-<div class="columns">{_contents(page)}
+<div class="columns">{_contents(made.page)}
 <main id="cells">
 """)
-    while shown:
-        if part := shown.popleft():
+    while made.shown:
+        if part := made.shown.popleft():
             yield _writable(part)
             yield "\n"
     yield "</main></div></body></html>\n"

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -141,6 +143,41 @@ def test_a_changed_file_makes_a_new_one(place: Place) -> None:
     assert (gone.text, gone.outcome.warm) == ("None\n", True)
 
 
+ROOM = """
+import json, resource, sys
+from mltoolkit.execution import zygote
+
+def largest():
+    sizes = []
+    for line in open("/proc/self/maps"):
+        words = line.split()
+        start, end = (int(part, 16) for part in words[0].split("-"))
+        sizes += [end - start] if len(words) == 5 else []
+    return max(sizes) >> 20
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+before = largest(), resident()
+held = zygote.room(64)
+during = largest(), resident()
+kept = [bytes(100) for _ in range(100_000)]
+inside = resident()
+held.clear()
+print(json.dumps([before, during, inside, (largest(), resident())]))
+"""
+
+
+def test_memory_for_what_is_preloaded_is_in_one_piece_and_the_rest_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", ROOM], capture_output=True, text=True, check=True)
+    before, during, inside, after = json.loads(done.stdout)
+    assert before[0] < 32
+    assert during[0] >= 60  # MB
+    assert during[1] >= before[1] + 60
+    assert inside <= during[1] + 4  # what is made then lies there
+    assert after[1] <= before[1] + 30
+
+
 # Spares
 
 
@@ -161,6 +198,27 @@ def waiting(zygote: int) -> int:
     for _ in range(3):
         below = [child for pid in below for child in zygote_children(pid)]
     return below[0] if len(below) == 1 else 0
+
+
+def test_a_kernel_that_says_it_ends_has_done_all_it_had_to_do(place: Place) -> None:
+    place.execute("1")
+    done = place.root / "done.txt"
+    code = f"""
+import atexit, os, pathlib, threading, time
+def last():
+    time.sleep(0.3)
+    pathlib.Path({str(done)!r}).write_text(str(os.getpid()))
+atexit.register(last)
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+if not os.fork():
+    os._exit(0)  # it has its parent's link to the supervisor, too
+os.wait()
+"""
+    ran = place.execute(code)
+    assert (ran.outcome.warm, ran.outcome.status.value, ran.outcome.usage.exit_code, ran.outcome.usage.leftover) == (True, "succeeded", 0, 0)
+    assert ran.outcome.usage.peak_memory_bytes > 30_000_000
+    kernel = int(done.read_text())
+    wait_for(lambda: gone(kernel), "the kernel to be gone")
 
 
 def test_files_that_ipython_executes_at_the_start(place: Place, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Modules:
 - `mltoolkit.execution.supervisor`: Run a kernel, and leave nothing of it behind.
 - `mltoolkit.execution.template`: Kernels whose shell was made before they were asked for, and which talk over one socket.
 - `mltoolkit.execution.zygote`: Fork kernels from a process that has a workspace's imports done.
-- `mltoolkit.start`: The command's beginning: `mltoolkit run` from a shell is done by a process that has the toolkit loaded, if there is one."""
+- `mltoolkit.start`: The command's beginning: `mltoolkit run` and `mltoolkit sweep` from a shell are done by a process that has the toolkit loaded, if there is one."""
 
 from __future__ import annotations
 

@@ -374,6 +374,9 @@ def sweep(notebook: str | None, resume: str | None, as_json: bool, **options: An
     finally:
         line.close()
     _print_sweep(done, as_json)
+    from mltoolkit import start
+
+    start.prepare()
     done.raise_for_status()
 
 # %% ../nbs/09_cli.ipynb #f350072f

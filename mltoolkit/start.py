@@ -1,4 +1,4 @@
-"""The command's beginning: `mltoolkit run` from a shell is done by a process that has the toolkit loaded, if there is one.
+"""The command's beginning: `mltoolkit run` and `mltoolkit sweep` from a shell are done by a process that has the toolkit loaded, if there is one.
 
 A plain module, not exported from a notebook: it is imported before anything else, and imports little.
 
@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mltoolkit.execution.kernels import Request, WarmProcess
 
-LOADED = ("mltoolkit.cli", "mltoolkit.execution.run", "mltoolkit.execution.provisioner", "mltoolkit.notebook.page", "mltoolkit.record.tracking",
-          "mltoolkit.record.inputs", "mlflow.tracking", "psutil")  # fmt: skip
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
@@ -28,7 +26,7 @@ _request: Request | None = None  # what another process was asked, or could have
 
 def main() -> None:
     """Run the command line, here or in a process that was forked for it."""
-    if sys.argv[1:2] == ["run"] and sys.platform == "linux" and not {"--cold", "--help"} & set(sys.argv):
+    if sys.argv[1:2] in (["run"], ["sweep"]) and sys.platform == "linux" and not {"--cold", "--help"} & set(sys.argv):
         code = elsewhere(sys.argv)
         if code is not None:
             _end_like(code)
@@ -37,25 +35,14 @@ def main() -> None:
     command()
 
 
-def wanted(arguments: list[str]) -> Request | None:
-    """The request for a process that runs a command line from here, or None where warm processes are not wanted."""
-    from mltoolkit import settings
-    from mltoolkit.execution.kernels import Request
-
-    root = settings.workspace()
-    if not settings.get("warm", start=root):
-        return None
-    return Request((sys.executable,), tuple(arguments), os.getcwd(), dict(os.environ), str(root), LOADED, command=True)
-
-
 def elsewhere(arguments: list[str]) -> int | None:
     """Have a command line run by a fork of the command's zygote; return how it ended, or None if there is no zygote."""
     from mltoolkit.errors import MltoolkitError
-    from mltoolkit.execution.kernels import Unavailable, fork_kernel
+    from mltoolkit.execution.kernels import Unavailable, command_request, fork_kernel
 
     global _request  # noqa: PLW0603 (the run may change the environment, by which a zygote is found)
     try:
-        _request = wanted(arguments)
+        _request = command_request(arguments)
         if _request is None:
             return None
         process = fork_kernel(_request, files=[0, 1, 2])

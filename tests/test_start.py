@@ -137,6 +137,7 @@ def test_passes_signals_on(shell: Shell, number: int) -> None:
 
 
 def test_what_waits_is_killed(shell: Shell) -> None:
+    """Nobody waits for the run any more: it is cancelled."""
     began = shell.root / "pid"
     shell.write("long.ipynb", f"import os, pathlib, time\npathlib.Path({str(began)!r}).write_text(str(os.getpid()))\ntime.sleep(300)")
     began.unlink(missing_ok=True)
@@ -148,6 +149,8 @@ def test_what_waits_is_killed(shell: Shell) -> None:
     process.kill()
     process.communicate()
     wait_for(lambda: gone(kernel) and all(gone(child) for child in children), "the run and its kernel to be gone")
+    newest = max((shell.root / ".mltoolkit" / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    assert json.loads((newest / "manifest.json").read_text())["status"] == "cancelled"
 
 
 def test_ends_by_the_signal_by_which_the_other_ended(shell: Shell) -> None:
@@ -176,17 +179,36 @@ def test_not_where_nothing_is_to_be_warm(shell: Shell) -> None:
     assert (done.returncode, shell.served()) == (0, before)
 
 
+def test_the_workers_of_a_sweep_are_forked(shell: Shell) -> None:
+    shell.write("point.ipynb", "import os\nprint(os.getppid(), os.environ['SAID'])", parameters="n: int = 0")
+    before = shell.served()
+    code = "import mltoolkit; print(mltoolkit.sweep('point.ipynb', {'n': '1..3'}, workers=2).summary())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=shell.root, env=shell.env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout == "sweep of point.ipynb: 3 succeeded\n", done.stderr
+    wait_for(lambda: shell.served() == before + 2, "two workers to have been forked")
+    (state,) = [each for each in kernels.zygotes() if "mltoolkit.cli" in each.preloaded]
+    wait_for(lambda: kernels._children(state.pid) == [], "both to be gone")
+
+
+def test_a_sweep_from_a_shell_is_forked_too(shell: Shell) -> None:
+    shell.write("point.ipynb", "n + 1", parameters="n: int = 0")
+    before = shell.served()
+    done = shell.type("sweep", "point.ipynb", "--vary", "n", "[1]", "--json")
+    assert json.loads(done.stdout)["status"] == "succeeded", done.stderr
+    wait_for(lambda: shell.served() == before + 2, "the sweep and its worker to have been forked")
+
+
 # In this process, which knows what was asked
 
 
 def test_request(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shell.root)
     monkeypatch.setenv("MLTOOLKIT_WARM", "no")
-    assert start.wanted(["mltoolkit", "run"]) is None
+    assert kernels.command_request(["mltoolkit", "run"]) is None
     assert start.elsewhere(["mltoolkit", "run", "add.ipynb"]) is None
     start.prepare()  # nothing was wanted
     monkeypatch.setenv("MLTOOLKIT_WARM", "yes")
-    asked = start.wanted(["mltoolkit", "run"])
+    asked = kernels.command_request(["mltoolkit", "run"])
     assert asked is not None
     assert (asked.root, asked.cwd, asked.arguments, asked.command) == (str(shell.root), str(shell.root), ("mltoolkit", "run"), True)
 

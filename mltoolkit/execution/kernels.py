@@ -26,9 +26,9 @@ from .. import __version__, settings
 from . import zygote
 
 # %% auto #0
-__all__ = ['PROVISIONER', 'Unavailable', 'runtime_folder', 'inherited', 'Request', 'understood', 'WarmProcess', 'fork_kernel',
-           'start_zygote', 'is_starting', 'wait_for_zygote', 'ZygoteState', 'zygotes', 'memory', 'stop_zygotes',
-           'install', 'preloads']
+__all__ = ['PROVISIONER', 'LOADED', 'Unavailable', 'runtime_folder', 'inherited', 'Request', 'understood', 'WarmProcess',
+           'fork_kernel', 'start_zygote', 'is_starting', 'wait_for_zygote', 'ZygoteState', 'zygotes', 'memory',
+           'stop_zygotes', 'install', 'preloads', 'command_request']
 
 # %% ../../nbs/03_execution/00a_kernels.ipynb #f3687183
 class Unavailable(Exception):  # noqa: N818 (an answer, not a failure)
@@ -206,11 +206,9 @@ def fork_kernel(
         raise Unavailable("no zygote is ready", startable=True)
     with open(os.devnull, "rb") as nothing:
         given = list(files) or [nothing.fileno(), *_outputs(nothing.fileno())]
-        mask = os.umask(0o077)
-        os.umask(mask)
         message = {
             "env": dict(request.env), "cwd": request.cwd, "arguments": request.arguments, "notebook": request.notebook,
-            "report": request.report, "umask": mask, "affinity": sorted(os.sched_getaffinity(0)),
+            "report": request.report, "umask": _umask(), "affinity": sorted(os.sched_getaffinity(0)),
             "spare": request.spare, "command": request.command,
         }  # fmt: skip
         try:
@@ -232,6 +230,12 @@ def fork_kernel(
         connection.close()
         raise Unavailable(f"the zygote refused: {answer.get('refused')}", startable=answer.get("outdated", False))
     return WarmProcess(connection, answer["kernel"], answer["supervisor"], answer.get("language_info", {}))
+
+
+def _umask() -> int:
+    """This process's mask of permissions, which `os.umask` tells only to who changes it, for all threads."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
 
 
 def _outputs(nothing: int) -> list[int]:
@@ -404,3 +408,17 @@ def preloads(
     """Return the modules that the setting `preload` names; None if they are to be found."""
     named: list[str] = settings.get("preload", start=root)
     return None if named == ["auto"] else [] if named == ["none"] else named
+
+# %% ../../nbs/03_execution/00a_kernels.ipynb #b1c20c32
+LOADED = ("mltoolkit.cli", "mltoolkit.execution.run", "mltoolkit.execution.workers", "mltoolkit.execution.provisioner", "mltoolkit.notebook.page",
+          "mltoolkit.record.tracking", "mltoolkit.record.inputs", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "psutil")  # fmt: skip
+
+
+def command_request(
+    arguments: Sequence[str],  # the command line, with the program's name; or `zygote.WORKER`
+) -> Request | None:
+    """Return the request for a process that has the toolkit imported, in this one's place; None where none is wanted."""
+    root = settings.workspace()
+    if not settings.get("warm", start=root):
+        return None
+    return Request((sys.executable,), tuple(arguments), os.getcwd(), dict(os.environ), str(root), LOADED, command=True)

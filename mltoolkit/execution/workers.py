@@ -21,6 +21,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 from .. import settings
 from ..errors import Invalid, MltoolkitError, NotebookFailed, Status
+from . import zygote
+from .kernels import Unavailable, WarmProcess, command_request, fork_kernel
 from .session import Stop
 from ..notebook.document import is_remote
 
@@ -213,12 +215,21 @@ def _end() -> None:
 class Process:
     """A worker process, as its caller sees it."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
+    def __init__(
+        self,
+        *,
+        forked: bool = False,  # whether to fork it, if that can be done at once
+    ) -> None:
+        self.process: subprocess.Popen[bytes] | WarmProcess
+        made = _forked() if forked else None
+        if made is not None:
+            self.process, self.requests, self.answers = made
+            return
+        self.process = begun = subprocess.Popen(
             [sys.executable, "-P", "-c", "from mltoolkit.execution.workers import serve; serve()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,  # a terminal's Ctrl-C is for the sweep
         )  # fmt: skip
-        self.requests, self.answers = cast(BinaryIO, self.process.stdin), cast(BinaryIO, self.process.stdout)
+        self.requests, self.answers = cast(BinaryIO, begun.stdin), cast(BinaryIO, begun.stdout)
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns there. Raises `EOFError` or `OSError` if the process dies."""
@@ -234,10 +245,30 @@ class Process:
         with contextlib.suppress(OSError):
             self.requests.close()
 
-    def gone(self) -> None:
-        """Wait until it has ended."""
-        self.process.wait()
+    def gone(self) -> int:
+        """Wait until it has ended, and return its exit code, negative for a signal."""
+        code = self.process.wait()
         self.answers.close()
+        return code
+
+
+def _forked() -> tuple[WarmProcess, BinaryIO, BinaryIO] | None:
+    """A process with the toolkit imported, and the ends of its pipes; None if there is no zygote that has it."""
+    down, requests = os.pipe()
+    answers, up = os.pipe()
+    try:
+        wanted = command_request([zygote.WORKER])
+        if wanted is None:
+            raise Unavailable("the setting warm says no")
+        process = fork_kernel(wanted, files=[down, up, 2])
+    except (Unavailable, MltoolkitError, OSError):
+        os.close(requests)
+        os.close(answers)
+        return None
+    finally:
+        os.close(down)
+        os.close(up)
+    return process, open(requests, "wb"), open(answers, "rb")  # noqa: SIM115 (they live as long as the process)
 
 # %% ../../nbs/03_execution/04b_workers.ipynb #33944f88
 class Workers(Executor):
@@ -277,8 +308,7 @@ class Workers(Executor):
             if worker is None:
                 raise BrokenExecutor(f"no worker process could be started: {error}") from error
             worker.close()
-            worker.gone()
-            code = worker.process.returncode
+            code = worker.gone()
             worker = None
             raise BrokenExecutor(f"the worker process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})") from None
         finally:
@@ -288,7 +318,7 @@ class Workers(Executor):
         with self._lock:
             if self._closed:
                 raise OSError("the executor is shut down")
-            self._processes.append(Process())
+            self._processes.append(Process(forked=True))
             return self._processes[-1]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

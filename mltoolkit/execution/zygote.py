@@ -337,7 +337,13 @@ def become_command(request: dict[str, Any], files: list[int]) -> None:
     _fresh_streams()
     Starting().be_in(request, request["env"])
     sys.argv = list(request["arguments"])
-    sys.modules["mltoolkit.cli"].main()
+    if sys.argv == [WORKER]:
+        sys.modules["mltoolkit.execution.workers"].serve()
+    else:
+        sys.modules["mltoolkit.cli"].main()
+
+
+WORKER = "mltoolkit-worker"  # in place of a command line: be a worker process
 
 
 def become_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> None:
@@ -580,7 +586,9 @@ class Supervision:
             self.status = seen if self.status is None else self.status
             used = self.supervisor.usage(self.status, leftover)
         elif self.kernel and self.status is None:
-            os.kill(self.kernel, signal.SIGKILL)
+            os.kill(self.kernel, signal.SIGTERM)  # whoever waited for it is gone: it is to cancel what it is at
+            if not select.select([os.pidfd_open(self.kernel)], [], [], _CANCELLING)[0]:
+                os.kill(self.kernel, signal.SIGKILL)
             self.status = os.waitpid(self.kernel, 0)[1]
         if report:
             self.supervisor.report(report, self.status, leftover)
@@ -680,6 +688,7 @@ _BEGINNING = 0.05  # seconds
 
 
 _LEAVING = 10.0  # seconds for a kernel that has nothing left to do
+_CANCELLING = 30.0  # seconds for a command to end its run, and for its kernel to end
 
 
 def _watch(connection: socket.socket, kernel: int, word: socket.socket | None) -> int | dict[str, Any] | None:

@@ -188,6 +188,7 @@ def test_a_spare_is_taken_and_another_comes(place: Place) -> None:
         spare = wait_for(lambda: waiting(state.pid), "a spare")
         ran = place.execute("import os; print(os.getpid())")
         assert (ran.text, ran.outcome.warm) == (f"{spare}\n", True)
+        wait_for(lambda spare=spare: gone(spare), "it to be gone")
     assert wait_for(lambda: waiting(state.pid), "another spare") != spare
     wait_for(lambda: [(each.served, each.kernels) for each in kernels.zygotes()] == [(4, 0)], "four kernels to have been served, and to be gone")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -168,10 +170,13 @@ def test_a_forked_kernel_of_a_killed_runner_is_gone_before_the_next(place: Place
     place.ask("jobs", "run", "slow", "--date", "2013-01-01", "--detach")
     kernel = place.begun()
     assert b"zygote.py" in Path(f"/proc/{kernel}/cmdline").read_bytes()
+    supervisor = int(Path(f"/proc/{kernel}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGSTOP)  # it cannot see that the runner is gone, nor end the kernel
     kill(place.runners()[0])
     again = place.begun(2)
     assert again != kernel
     assert not Path(f"/proc/{kernel}").exists()
+    assert not Path(f"/proc/{supervisor}").exists()
     place.hold.unlink()
     place.until(lambda: place.states() == ["succeeded"], "the job to be done")
     place.ask("kernels", "stop")

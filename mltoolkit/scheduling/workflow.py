@@ -42,8 +42,7 @@ STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 def _attempt(key: str, dispatch: int) -> str:
     worker = _working[0]
     with worker.in_hand(workflow_id(key, dispatch)):
-        result = DBOS.run_step({"name": "run"}, worker.attend, key, dispatch)
-        return str(DBOS.run_step({"name": "conclude"}, worker.conclude, key, dispatch, result))
+        return str(DBOS.run_step({"name": "run"}, worker.attend, key, dispatch))
 
 
 _working: list[Worker] = []  # the worker of this process
@@ -104,11 +103,12 @@ class Worker:
 
     def close(self) -> None:
         """Leave: what is running has been ended before."""
-        self.runners.close()
+        self.runners.close(wait=False)  # they take their time, meanwhile
         with contextlib.suppress(MltoolkitError):
             self.store.write(lambda c: c.execute(sa.update(WORKERS).where(WORKERS.c.id == self.id).values(ended=time.time())), patience=10)
         self._listener.close()
         DBOS.destroy()
+        self.runners.close()
         _working.clear()
 
     # --- what it does, below
@@ -126,13 +126,10 @@ class Worker:
                 self.at.discard(name)
                 self.ended_one.notify_all()
 
-    def attend(self, key: str, dispatch: int) -> dict[str, Any] | None:
-        """Begin an attempt and see it through; None if there is nothing to be done."""
+    def attend(self, key: str, dispatch: int) -> str | None:
+        """Begin an attempt, see it through and write down how it ended; None if there is nothing to be done."""
         with self.room:
-            return _attend(self, key, dispatch)
-
-    def conclude(self, key: str, dispatch: int, result: dict[str, Any] | None) -> str | None:
-        """Write down how an attempt ended, and let go on what waited for it."""
+            result = _attend(self, key, dispatch)
         return self.store.patiently(lambda: _conclude(self, key, result))
 
     def turn(self) -> None:
@@ -325,7 +322,7 @@ def _keep_house(worker: Worker) -> None:
             return
     if now - worker.reconciled >= BEAT / 2:
         worker.reconciled = now
-        worker.runners.close(REST)
+        worker.runners.close(REST, wait=False)
         _take_over(worker)
         _reconcile(worker.store)
         _take_in_hand(worker)

@@ -358,6 +358,7 @@ def become_spare(link: socket.socket, template: Any, config: dict[str, Any]) -> 
         os.close(file)
     wire = socket.socket(fileno=files[-1])
     wire.set_inheritable(False)
+    hold(request)
     starting.take_over(request)
     os.environ.update({name: value for name, value in config["made"].items() if name not in VOLATILE or not request["env"].get(name)})
     template.assign(request["arguments"], request["cwd"])
@@ -600,10 +601,19 @@ class Supervision:
         os._exit(0)
 
 
+def hold(request: dict[str, Any]) -> None:
+    """Keep the folder of a job's attempt open to the end of this process: its environment, the zygote's, would not show whose it is."""
+    folder = request["env"].get("MLTOOLKIT_JOB_FOLDER")
+    if folder:
+        with contextlib.suppress(OSError):
+            os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def supervise(connection: socket.socket, request: dict[str, Any], files: list[int]) -> NoReturn:
     """Fork the kernel that was asked for, and see to its end. Runs in a fork of the zygote."""
     become = become_command if request.get("command") else become_kernel
     supervision = Supervision(adopts=become is become_kernel)
+    hold(request)
     with contextlib.suppress(InterruptedError, OSError):
         supervision.fork(lambda: become(request, files), connection)
         for file in files:
@@ -621,6 +631,7 @@ def supervise_spare(link: socket.socket, template: Any, config: dict[str, Any]) 
         supervision.fork(lambda: become_spare(outer, template, config), inner, link)
         outer.close()
         request, files = receive(link)
+        hold(request)
         connection = socket.socket(fileno=files[0])
         send(inner, request, files[1:])
         for file in files[1:]:

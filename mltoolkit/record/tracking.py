@@ -186,7 +186,7 @@ def _prepare(
 ) -> None:
     """Create a SQLite store that does not exist: aside, so that it is whole or not there, and by one process at a time.
 
-    MLflow's own migrations take ten seconds, and do not go on where they were interrupted."""
+    MLflow's own migrations take seconds, and do not go on where they were interrupted."""
     name = uri.removeprefix("sqlite:///").partition("?")[0] if uri.startswith("sqlite:///") else ""
     path = Path(name)
     if name in ("", ":memory:") or _exists(path):
@@ -199,7 +199,7 @@ def _prepare(
 
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if not _exists(path):
-                print("mltoolkit: preparing the tracking store (once, about ten seconds)", file=sys.stderr)
+                print("mltoolkit: preparing the tracking store (once, a few seconds)", file=sys.stderr)
                 _create(path.with_name(f"{path.name}.new"), artifacts).replace(path)
     except (OSError, sqlite3.Error) as error:
         raise TrackingError(f"the tracking store {path} cannot be created: {error}", uri=uri) from error
@@ -208,7 +208,7 @@ def _prepare(
 def _exists(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
-
+# %% ../../nbs/02_record/05_tracking.ipynb #e4a90b18
 def _create(path: Path, artifacts: str) -> Path:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -216,8 +216,30 @@ def _create(path: Path, artifacts: str) -> Path:
         leftover.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    SqlAlchemyStore(f"sqlite:///{path}", artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+    with _without_waiting_for_the_disk(path):
+        SqlAlchemyStore(f"sqlite:///{path}", artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
     return path
+
+
+@contextlib.contextmanager
+def _without_waiting_for_the_disk(
+    path: Path,  # of a database that is of no use before it is complete
+) -> Iterator[None]:
+    """Let what is written to a database reach the disk when the system likes, where MLflow would wait for it a thousand times."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def connected(connection: Any, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection) and connection.execute("PRAGMA database_list").fetchone()[2] == os.path.realpath(path):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
 
 # %% ../../nbs/02_record/05_tracking.ipynb #d370738f
 def reached(

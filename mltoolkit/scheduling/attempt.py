@@ -228,23 +228,23 @@ def repair(
 
 def clear(
     pid: int,
-    pid_start: str | None,
+    pid_start: str | None,  # None: the runner itself is to be left alone
     folder: Path,  # of the attempt
-    patience: float = 15.0,  # seconds until it is killed
+    patience: float = 10.0,  # seconds until it is killed
 ) -> None:
     """See to it that a runner of this machine, and everything it started for an attempt, is gone."""
     import signal
 
     from mltoolkit.record.environment import process_start
 
-    mark = f"{FOLDER}={folder}".encode()
     deadline = time.monotonic() + patience
     while pid_start is not None and process_start(pid) == pid_start:  # it ends by itself once whoever started it is gone
         if time.monotonic() > deadline:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
-    while left := _marked(mark):  # a supervisor needs a moment to end them
+    found: dict[int, str] = {}
+    while left := _left(folder, found):  # a supervisor needs a moment to end them
         if time.monotonic() > deadline:
             for each in left:
                 with contextlib.suppress(OSError):
@@ -252,11 +252,37 @@ def clear(
         time.sleep(0.05)
 
 
-def _marked(mark: bytes) -> list[int]:
+def _left(
+    folder: Path,  # of the attempt
+    found: dict[int, str],  # when each process started that was found so far: what hangs on it is not found once it is gone
+) -> list[int]:
+    """List the processes of an attempt: those that have its mark, and all below them."""
+    import psutil
+
+    from mltoolkit.record.environment import process_start
+
+    for pid in _marked(folder):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            for each in (process, *process.children(recursive=True)):
+                found.setdefault(each.pid, process_start(each.pid) or "")
+    return [pid for pid, start in found.items() if start and process_start(pid) == start]
+
+
+def _marked(folder: Path) -> list[int]:
+    """List what has the attempt's folder in its environment, or open: a fork of a zygote shows the zygote's environment."""
+    mark, real = f"{FOLDER}={folder}".encode(), os.path.realpath(folder)
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else []:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                if mark in (entry / "environ").read_bytes().split(b"\0") or any(_target(file) == real for file in (entry / "fd").iterdir()):
                     found.append(int(entry.name))
     return found
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""  # closed meanwhile

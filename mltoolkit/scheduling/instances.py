@@ -46,15 +46,14 @@ def submit(
     store: Store,
     jobs: Jobs,
     job: Job,
-    at: datetime,  # the logical time, in the job's zone
-    *,
+    *times: datetime,  # logical ones, in the job's zone
     origin: str = "run",  # `tick`, `run` or `backfill`
     lane: str | None = None,  # default: the job's own
     width: int = 1,  # how many of the lane run at a time
     alone: bool = False,  # without what follows
 ) -> list[str]:
-    """Make the rows of a job at one logical time, and of what belongs to it; return the keys that are new."""
-    return store.write(lambda connection: _submit(store, connection, jobs, job, at, origin, lane, width, alone))
+    """Make the rows of a job at logical times, and of what belongs to it; return the keys that are new."""
+    return store.write(lambda connection: [key for at in times for key in _submit(store, connection, jobs, job, at, origin, lane, width, alone)])
 
 
 def _submit(
@@ -179,7 +178,7 @@ def advance(
     jobs: Jobs,
     *,
     now: float | None = None,
-    limit: int = 1000,  # rows looked at
+    limit: int = 1000,  # how many start at most
 ) -> Turn:
     """Let what may start go to the queue."""
     return store.write(lambda connection: _advance(connection, jobs, time.time() if now is None else now, limit))
@@ -200,42 +199,57 @@ def pending(
 def _advance(connection: sa.Connection, jobs: Jobs, now: float, limit: int) -> Turn:
     turn = Turn()
     _resolve(connection, turn, now)
-    query = (
-        sa.select(INSTANCES)
-        .where(INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= now)
-        .order_by(INSTANCES.c.due, INSTANCES.c.created)
-        .limit(limit)
-    )
-    waiting = connection.execute(query).mappings().all()
-    if not waiting:
+    _ask(connection, turn, now)
+    rows = connection.execute(_first_of_each_lane(now).limit(limit)).mappings().all()
+    if not rows:
         return turn
-    lanes = _counts(connection, INSTANCES.c.lane)
-    circles = _counts(connection, INSTANCES.c.circle)
+    lanes, circles = _counts(connection)
     paused = set(connection.execute(sa.select(SCHEDULES.c.job).where(SCHEDULES.c.paused)).scalars())
-    reasons: dict[str, list[str]] = {}
-    for row in waiting:
-        if row["approval"] == "before" and row["approved_at"] is None:
-            _set(connection, [row["key"]], state=State.approval, reason="waits for somebody to approve it")
-            turn.approvals.append(row["key"])
-            continue
+    reasons: dict[str, str] = {}
+    for row in rows:
         reason = _obstacle(connection, jobs, row, lanes, circles, paused, now)
         if reason:
-            if row["reason"] != reason:
-                reasons.setdefault(reason, []).append(row["key"])
+            reasons.setdefault(row["lane"], reason)
             continue
         _set(connection, [row["key"]], state=State.queued, reason="", dispatch=row["dispatch"] + 1)
         turn.start.append((row["key"], row["dispatch"] + 1))
         lanes[row["lane"]] = lanes.get(row["lane"], 0) + 1
         circles[row["circle"]] = circles.get(row["circle"], 0) + 1
-    for reason, keys in reasons.items():
-        _set(connection, keys, reason=reason)
+    for lane, reason in reasons.items():
+        others = (*_ready(now), INSTANCES.c.lane == lane, INSTANCES.c.reason != reason)
+        connection.execute(sa.update(INSTANCES).where(*others).values(reason=reason))
     return turn
 
+# %% ../../nbs/05_scheduling/03_instances.ipynb #0c91d7e4
+def _ready(now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    return INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= now
+
+
+def _ask(connection: sa.Connection, turn: Turn, now: float) -> None:
+    """Let those wait for a person that need one before they run."""
+    unsigned = sa.select(INSTANCES.c.key).where(*_ready(now), INSTANCES.c.approval == "before", INSTANCES.c.approved_at.is_(None))
+    turn.approvals += connection.execute(unsigned.order_by(INSTANCES.c.due, INSTANCES.c.created)).scalars()
+    _set(connection, turn.approvals, state=State.approval, reason="waits for somebody to approve it")
+
+
+def _first_of_each_lane(now: float) -> sa.Select[Any]:
+    """What waits, as much of each lane as may be under way at a time: a long lane neither costs time nor hides the others."""
+    order = (INSTANCES.c.due, INSTANCES.c.created)
+    place = sa.func.row_number().over(partition_by=INSTANCES.c.lane, order_by=order).label("place")
+    columns = (INSTANCES.c[name] for name in ("key", "job", "lane", "width", "circle", "dispatch", "due", "created"))
+    first = sa.select(*columns, place).where(*_ready(now)).subquery()
+    return sa.select(first).where(first.c.place <= first.c.width).order_by(first.c.due, first.c.created)
+
 # %% ../../nbs/05_scheduling/03_instances.ipynb #1504fd9c
-def _counts(connection: sa.Connection, column: sa.Column[Any]) -> dict[Any, int]:
-    """How many are queued or running, by lane or by group."""
-    query = sa.select(column, sa.func.count()).where(INSTANCES.c.state.in_(ACTIVE), column.is_not(None)).group_by(column)
-    return {name: count for name, count in connection.execute(query)}  # noqa: C416 (rows are not pairs to a type checker)
+def _counts(connection: sa.Connection) -> tuple[dict[str, int], dict[str | None, int]]:
+    """How many are queued or running, by lane and by group."""
+    lanes: dict[str, int] = {}
+    circles: dict[str | None, int] = {}
+    query = sa.select(INSTANCES.c.lane, INSTANCES.c.circle, sa.func.count()).where(INSTANCES.c.state.in_(ACTIVE)).group_by(INSTANCES.c.lane, INSTANCES.c.circle)
+    for lane, circle, count in connection.execute(query):
+        lanes[lane] = lanes.get(lane, 0) + count
+        circles[circle] = circles.get(circle, 0) + count
+    return lanes, circles
 
 
 def _set(connection: sa.Connection, keys: Iterable[str], **values: Any) -> None:
@@ -245,7 +259,7 @@ def _set(connection: sa.Connection, keys: Iterable[str], **values: Any) -> None:
 
 
 def _obstacle(
-    connection: sa.Connection, jobs: Jobs, row: Mapping[Any, Any], lanes: dict[str, int], circles: dict[str, int], paused: set[str], now: float
+    connection: sa.Connection, jobs: Jobs, row: Mapping[Any, Any], lanes: dict[str, int], circles: dict[str | None, int], paused: set[str], now: float
 ) -> str:
     """Why an instance may not start now; empty if it may."""
     if row["job"] in paused:

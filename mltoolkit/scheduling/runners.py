@@ -25,6 +25,7 @@ class Runners:
     def __init__(self) -> None:
         self._idle: list[tuple[float, Process]] = []  # since when
         self._busy: dict[str, Process] = {}
+        self._ending: list[Process] = []
         self._lock = threading.Lock()
 
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, begun: Callable[[Process], object] | None = None) -> Any:
@@ -77,16 +78,19 @@ class Runners:
                 if name in (None, busy):
                     runner.process.kill()
 
-    def close(self, rest: float = 0.0) -> None:
-        """Let those end that have been without work for so many seconds."""
+    def close(self, rest: float = 0.0, *, wait: bool = True) -> None:
+        """Let those end that have been without work for so many seconds; they take a moment."""
         now = time.monotonic()
         with self._lock:
             ending = [runner for since, runner in self._idle if now - since >= rest]
             self._idle = [(since, runner) for since, runner in self._idle if now - since < rest]
+            self._ending += ending
         for runner in ending:
             runner.close()
-        for runner in ending:
-            runner.gone()
+        for runner in list(self._ending):
+            if wait or runner.process.poll() is not None:
+                self._ending.remove(runner)
+                runner.gone()
 
 
 def _end_of(runner: Process) -> str:

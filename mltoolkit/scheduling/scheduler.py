@@ -247,11 +247,13 @@ def backfill(
 ) -> list[str]:
     """Ask for a job at every logical time between two dates; return all keys, also of what has been there before."""
     job = jobs.find(name)
-    keys: list[str] = []
-    for at in times_of(job, first, last, schedule_of(jobs, job)):
-        instances.submit(store, jobs, job, at, origin="backfill", lane="backfill", width=workers, alone=alone)
-        keys += [ticks.key(each.id, at) for each in instances.family(jobs, job, alone=alone)]
-    return keys
+    times = times_of(job, first, last, schedule_of(jobs, job))
+    for begin in range(0, len(times), _PORTION):
+        instances.submit(store, jobs, job, *times[begin : begin + _PORTION], origin="backfill", lane="backfill", width=workers, alone=alone)
+    return [ticks.key(each.id, at) for at in times for each in instances.family(jobs, job, alone=alone)]
+
+
+_PORTION = 200  # logical times in one transaction: others want to write, too
 
 
 def schedule_of(jobs: Jobs, job: Job) -> ticks.Schedule | None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from .. import settings
 from ..errors import Invalid, MissingExtra, MltoolkitError
@@ -184,7 +184,9 @@ class Store:
         while True:
             try:
                 return function()
-            except OperationalError as error:
+            except DBAPIError as error:
+                if not isinstance(error, OperationalError) and not error.connection_invalidated:
+                    raise
                 reason = next(iter(str(error.orig).strip().splitlines()), "")
                 left = deadline - time.monotonic()
                 if left <= 0:

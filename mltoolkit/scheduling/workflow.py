@@ -9,7 +9,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -41,12 +41,8 @@ STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 @DBOS.workflow(name="mltoolkit.attempt")
 def _attempt(key: str, dispatch: int) -> str:
     worker = _working[0]
-    worker.at.add(workflow_id(key, dispatch))
-    try:
-        result = DBOS.run_step({"name": "run"}, worker.attend, key, dispatch)
-        return str(DBOS.run_step({"name": "conclude"}, worker.conclude, key, dispatch, result))
-    finally:
-        worker.at.discard(workflow_id(key, dispatch))
+    with worker.in_hand(workflow_id(key, dispatch)):
+        return str(DBOS.run_step({"name": "run"}, worker.attend, key, dispatch))
 
 
 _working: list[Worker] = []  # the worker of this process
@@ -86,6 +82,7 @@ class Worker:
         self.predecessors: set[str] = set()  # dead workers that had its name
         self.loose: set[str] = set()  # workflows that are its own, but were not in hand at the last look
         self.at: set[str] = set()  # the workflows that it has in hand
+        self.ended_one = threading.Condition()  # one of them less
         self.cancelling: dict[str, float] = {}  # workflows whose runners have been asked to end, and when
         self.room = threading.Semaphore(slots)  # the engine's own limit is one for all workers of the store
         self.reconciled = self.beat = self.tidied = 0.0
@@ -106,22 +103,33 @@ class Worker:
 
     def close(self) -> None:
         """Leave: what is running has been ended before."""
-        self.runners.close()
+        self.runners.close(wait=False)  # they take their time, meanwhile
         with contextlib.suppress(MltoolkitError):
             self.store.write(lambda c: c.execute(sa.update(WORKERS).where(WORKERS.c.id == self.id).values(ended=time.time())), patience=10)
         self._listener.close()
         DBOS.destroy()
+        self.runners.close()
         _working.clear()
 
     # --- what it does, below
 
-    def attend(self, key: str, dispatch: int) -> dict[str, Any] | None:
-        """Begin an attempt and see it through; None if there is nothing to be done."""
-        with self.room:
-            return _attend(self, key, dispatch)
+    @contextlib.contextmanager
+    def in_hand(self, name: str) -> Iterator[None]:
+        """Be at a workflow, alone: the engine starts one again that it has lost hold of, though it may still be going on here."""
+        with self.ended_one:
+            self.ended_one.wait_for(lambda: name not in self.at)
+            self.at.add(name)
+        try:
+            yield
+        finally:
+            with self.ended_one:
+                self.at.discard(name)
+                self.ended_one.notify_all()
 
-    def conclude(self, key: str, dispatch: int, result: dict[str, Any] | None) -> str | None:
-        """Write down how an attempt ended, and let go on what waited for it."""
+    def attend(self, key: str, dispatch: int) -> str | None:
+        """Begin an attempt, see it through and write down how it ended; None if there is nothing to be done."""
+        with self.room:
+            result = _attend(self, key, dispatch)
         return self.store.patiently(lambda: _conclude(self, key, result))
 
     def turn(self) -> None:
@@ -230,9 +238,9 @@ def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
 def _interrupted(worker: Worker, key: str, number: int, reason: str = "its worker died") -> dict[str, Any]:
     """Clear up after an attempt whose runner or worker has died; adopt its result if it had one."""
     row = next(each for each in worker.store.patiently(lambda: attempts_of(worker.store, key)) if each["number"] == number)
-    mine = row["worker"] == worker.id  # then it is the engine that lost hold of it, and its runner may be at something else
-    if row["pid"] and not mine and shares_processes(row["host"], row["pid_start"]):
-        attempts.clear(row["pid"], row["pid_start"], attempts.folder_of(worker.store.root, key, number))
+    mine = row["worker"] == worker.id  # then its runner has died, or is at something else since the engine lost hold of this
+    if row["pid"] and shares_processes(row["host"], row["pid_start"]):
+        attempts.clear(row["pid"], None if mine else row["pid_start"], attempts.folder_of(worker.store.root, key, number))
     result = attempts.result_of(worker.store.root, key, number)
     if result and result["state"] != State.cancelled:
         return result
@@ -314,7 +322,7 @@ def _keep_house(worker: Worker) -> None:
             return
     if now - worker.reconciled >= BEAT / 2:
         worker.reconciled = now
-        worker.runners.close(REST)
+        worker.runners.close(REST, wait=False)
         _take_over(worker)
         _reconcile(worker.store)
         _take_in_hand(worker)

@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 from mltoolkit import cli, cli_jobs
 from mltoolkit.errors import MltoolkitError
 from mltoolkit.scheduling import instances
+from mltoolkit.scheduling.attempt import LOG, folder_of
 from mltoolkit.scheduling.engine import engine
 from mltoolkit.scheduling.jobs import load
-from mltoolkit.scheduling.store import WORKERS, Store, attempts_of, instance, open_store
+from mltoolkit.scheduling.store import WORKERS, State, Store, attempts_of, instance, open_store
 
 DAY = "2013-01-01T00:00:00"
 JOBS = """jobs:
@@ -113,6 +114,37 @@ def test_approve_and_reject(store: Store) -> None:
     instances.advance(store, load(store.root))
     rejected = told("reject", second, "--note", "no")
     assert (rejected["approved"], rejected["state"], state_of(store, second)) == (False, "cancelled", "cancelled")
+
+
+def test_every_command_says_what_it_knows_as_json(store: Store) -> None:
+    assert told("check") == []
+    (asked,) = told("run", "a", "--date", DAY, "--detach")
+    assert (asked["key"], asked["state"], asked["attempt"]) == (f"a@{DAY}", "waiting", 0)
+    refused = run("backfill", "a", "--from", "2013", "--to", "2013", "--dry-run", "--json")
+    assert (refused.exit_code, refused.stdout, "a has no schedule" in refused.stderr) == (2, "", True)
+    jobs = load(store.root)
+    ((key, dispatch),) = instances.advance(store, jobs).start
+    begun = instances.begin(store, key, dispatch, "w:1", "another")
+    assert begun is not None
+    folder = folder_of(store.root, key, 1)
+    folder.mkdir(parents=True)
+    (folder / LOG).write_text("so far\n")
+    ended = instances.Ended(State.failed, "boom", run_id="0" * 32, metrics={"auc": 0.5}, wall_s=2.0, cpu_s=1.5, memory_bytes=10)
+    assert instances.conclude(store, jobs.find("a"), key, 1, ended) is State.failed
+    assert told("logs", "a") == {"key": key, "attempt": 1, "path": str(folder / LOG), "text": "so far\n"}
+    shown = told("show", "a")
+    assert (shown["state"], shown["reason"], shown["run_id"]) == ("failed", "boom", "0" * 32)
+    assert [(each["number"], each["state"], each["metrics"]) for each in shown["attempts"]] == [(1, "failed", {"auc": 0.5})]
+    (row,) = told("history", "a")
+    assert {name: row[name] for name in ("key", "state", "reason", "attempt", "wall_s", "cpu_s")} == {
+        "key": key, "state": "failed", "reason": "boom", "attempt": 1, "wall_s": 2.0, "cpu_s": 1.5,
+    }  # fmt: skip
+    assert told("history", "--summary") == [{"job": "a", "attempts": 1, "succeeded": 0, "wall_s": 2.0, "cpu_s": 1.5, "memory_bytes": 10}]
+    assert [each.split() for each in run("history", "--summary").output.splitlines()][-1] == ["a", "1", "0", "2.0", "1.5", "0"]
+    assert told("history", "b", "--summary") == []
+    assert [each["last_state"] for each in told("list")] == ["failed", None]
+    (again,) = told("run", "a", "--from-failure", "--detach")
+    assert (again["key"], again["state"], again["attempt"]) == (key, "waiting", 1)
 
 
 def test_rescue(store: Store) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -65,35 +66,52 @@ class Jumping(datetime.datetime):
     def now(cls, tz=None):
         return datetime.datetime.fromtimestamp(time.time(), tz)
 from mltoolkit.scheduling import scheduler
-scheduler.datetime = Jumping
+scheduler.datetime, scheduler.HOUSE = Jumping, 0.2
 """
+CLOCKS = """
+  berlin: {notebook: quick.ipynb, schedule: {cron: "30 2 31,27 3,10 *", timezone: Europe/Berlin, catch_up: all}}
+  early: {notebook: quick.ipynb, schedule: {cron: "30 1 10,3 3,11 *", timezone: America/New_York, catch_up: all}}
+  late: {notebook: quick.ipynb, schedule: {cron: "30 2 10,3 3,11 *", timezone: America/New_York, catch_up: all}}
+  often: {notebook: quick.ipynb, schedule: {every: 15m, timezone: UTC, catch_up: all, start: "2013-11-03 05:00", end: "2013-11-03 09:00"}}
+"""
+LOOKS = [  # UTC, around each change of the clocks; and at last an hour back, and on
+    "03-09T12:00", "03-10T06:15", "03-10T06:45", "03-10T07:15", "03-10T07:45", "03-10T08:45", "03-31T00:15", "03-31T00:45", "03-31T01:15", "03-31T01:45",
+    "10-27T00:15", "10-27T00:45", "10-27T01:15", "10-27T01:45", "11-03T05:15", "11-03T05:45", "11-03T06:15", "11-03T06:45", "11-03T07:15", "11-03T07:45",
+    "11-03T06:45", "11-03T07:50", "11-03T08:50",
+]  # fmt: skip
 
 
-def test_the_clock_jumps_an_hour_either_way(place: Place) -> None:
+def test_clocks_that_change_and_jump_in_two_servers(place: Place) -> None:
     place.notebook("quick.ipynb", "1")
-    place.jobs("  quick:\n    notebook: quick.ipynb\n    schedule: {every: 15m, timezone: UTC, catch_up: all}\n")
+    place.jobs(CLOCKS)
     offset = place.root / "offset"
-    offset.write_text("0")
-    first, second = (place.start("serve", "--slots", "1", after=JUMPING) for _ in range(2))
 
-    def settled(least: int) -> bool:
-        states = place.states()
-        return len(states) >= least and set(states) == {"succeeded"}
+    def turn_to(look: str) -> None:
+        offset.with_suffix(".new").write_text(str(datetime.fromisoformat(f"2013-{look}+00:00").timestamp() - time.time()))
+        offset.with_suffix(".new").replace(offset)
 
-    place.until(lambda: place.rows("SELECT job FROM mltoolkit_schedules WHERE accounted IS NOT NULL"), "the schedule to be followed")
-    offset.write_text("3600")
-    place.until(lambda: settled(4), "the ticks of an hour")
-    there = len(place.rows())
-    offset.write_text("0")
-    time.sleep(3)
-    assert len(place.rows()) == there, "what was done before the clock went back is not done again"
-    offset.write_text("7200")
-    place.until(lambda: settled(8), "the ticks of another hour")
-    place.stop(first, second)
-    logical = [datetime.fromisoformat(key.partition("@")[2]) for key, _ in place.rows()]
-    assert all(later - earlier == timedelta(minutes=15) for earlier, later in pairwise(logical)), "no tick is missing, none is there twice"
+    turn_to(LOOKS[0])
+    servers = [place.start("serve", "--slots", "1", after=JUMPING) for _ in range(2)]
+    place.until(lambda: len(place.rows("SELECT job FROM mltoolkit_schedules WHERE accounted IS NOT NULL")) == 4, "the schedules to be followed")
+    there = []
+    for look in LOOKS:
+        turn_to(look)
+        time.sleep(0.7)  # three looks of each server
+        there.append(len(place.rows()))
+    assert there[-3] == there[-4], "what was done before the clock went back is not done again"
+    place.until(lambda: set(place.states()) == {"succeeded"}, "all to be done")
+    place.stop(*servers)
+    logical: dict[str, list[str]] = {}
+    for key, _ in place.rows():
+        job, _, at = key.partition("@")
+        logical.setdefault(job, []).append(at)
+    assert logical.pop("often") == [f"2013-11-03T{hour:02d}:{minute:02d}:00" for hour in range(5, 9) for minute in (0, 15, 30, 45)]
+    assert {job: [at[:10] for at in every] for job, every in logical.items()} == {
+        "berlin": ["2013-03-27", "2013-03-31", "2013-10-27", "2013-10-31"],
+        "early": ["2013-03-10", "2013-11-03"], "late": ["2013-03-10", "2013-11-03"],
+    }  # fmt: skip
     assert set(place.attempts()) == {(1, "succeeded")}
-    assert len(place.attempts()) == len(logical)
+    assert len(place.attempts()) == len(place.rows())
     place.no_run_is_left_running()
 
 
@@ -168,10 +186,13 @@ def test_a_forked_kernel_of_a_killed_runner_is_gone_before_the_next(place: Place
     place.ask("jobs", "run", "slow", "--date", "2013-01-01", "--detach")
     kernel = place.begun()
     assert b"zygote.py" in Path(f"/proc/{kernel}/cmdline").read_bytes()
+    supervisor = int(Path(f"/proc/{kernel}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGSTOP)  # it cannot see that the runner is gone, nor end the kernel
     kill(place.runners()[0])
     again = place.begun(2)
     assert again != kernel
     assert not Path(f"/proc/{kernel}").exists()
+    assert not Path(f"/proc/{supervisor}").exists()
     place.hold.unlink()
     place.until(lambda: place.states() == ["succeeded"], "the job to be done")
     place.ask("kernels", "stop")

@@ -167,6 +167,16 @@ class TestTurns:
         assert scheduler.backfill(store, known, "a", "2013-01", "2013-06", workers=3) == keys
         assert len(states(store)) == 6
 
+    def test_a_long_backlog_hides_nothing_and_says_why_it_waits(self, store: Store) -> None:
+        known = jobs(job("a", schedule=Schedule(cron="0 0 * * *", timezone="Europe/Berlin")), job("b"))
+        scheduler.backfill(store, known, "a", "2010-01-01", "2012-12-31", workers=2)
+        instances.submit(store, known, known["b"], AT)
+        assert [each.row["job"] for each in start(store, known)] == ["a", "a", "b"], "though more than a thousand are due before it"
+        assert instances.advance(store, known).start == []
+        with store.read() as connection:
+            waiting = sa.select(INSTANCES.c.reason, sa.func.count()).where(INSTANCES.c.state == State.waiting).group_by(INSTANCES.c.reason)
+            assert connection.execute(waiting).all() == [("waits for 2 other(s) of backfill:a to end", 1094)]
+
     def test_a_paused_job_does_not_start(self, store: Store) -> None:
         known = jobs(job("a"))
         instances.submit(store, known, known["a"], AT)
@@ -185,6 +195,8 @@ class TestTurns:
         assert start(store, known) == []
         assert "budget of 1 CPU-hours" in instance(store, "a@2013-02-02T02:30:00")["reason"]
         assert history.summary(store)[0].cpu_s == 3601.0
+        (begun,) = start(store, known, now=time.time() + 86400)
+        assert begun.row["key"] == "a@2013-02-02T02:30:00", "a day has a budget of its own"
 
     def test_approval_waits_as_a_row(self, store: Store) -> None:
         known = jobs(job("a", approval="before"), job("b", approval="after"))

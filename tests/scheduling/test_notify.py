@@ -102,7 +102,7 @@ def web() -> Iterator[Any]:
     """An HTTP server; `got` has what was posted."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         server.got = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield SimpleNamespace(got=server.got, url=f"http://127.0.0.1:{server.server_address[1]}")  # type: ignore[attr-defined]
         server.shutdown()
@@ -156,7 +156,7 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         server.daemon_threads = True
         server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that leaves
         server.got, server.auth, server.secure = [], [], None  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("MLTOOLKIT_SMTP", f"smtp://127.0.0.1:{server.server_address[1]}")
         yield SimpleNamespace(got=server.got, auth=server.auth, port=server.server_address[1], server=server)  # type: ignore[attr-defined]
@@ -375,7 +375,7 @@ def test_a_channel_that_fails_keeps_no_other_from_its_message(message: dict[str,
 def test_a_message_survives_the_death_of_who_was_sending_it(message: dict[str, Any], store: Store, write: Callable[..., Path], bare_workspace: Path) -> None:
     Path("tell.py").write_text(
         "import pathlib, sys, time\n"
-        "if not pathlib.Path('began').exists():\n    pathlib.Path('began').touch()\n    time.sleep(600)\n"
+        "if not pathlib.Path('began').exists():\n    pathlib.Path('began').touch()\n    time.sleep(20)\n"
         "pathlib.Path('told').write_text(sys.stdin.read())\n"
     )
     jobs = jobs_of(json.dumps({"command": [sys.executable, "tell.py"]}), write)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import psutil
 import pytest
 from postgresql import Server, server
 from processes import Marked
-from serving import ELSEWHERE, Place, kill
+from serving import ELSEWHERE, MAIN, Place, kill
+
+from mltoolkit.record import tracking
 
 __all__ = ["server"]  # a fixture
 
@@ -109,8 +112,14 @@ def test_incidents_and_approvals(place: Place) -> None:
     for job in ("bad", "good"):
         place.ask("jobs", "run", job, "--date", "2013-01-01", "--detach")
     place.until(lambda: sorted(place.states()) == ["approval", "failed"], "one to fail, the other to wait")
-    approved = json.loads(place.run("jobs", "approve", "good", "--note", "looks right", "--json").stdout)
+    place.stop(worker)  # what waits for a person is no process
+    worker = place.start("serve", "--name", "one")
+    time.sleep(1)
+    assert sorted(place.states()) == ["approval", "failed"]
+    approve = ("jobs", "approve", "good", "--note", "looks right", "--json")
+    approved = json.loads(place.mark.run(sys.executable, "-c", ELSEWHERE + MAIN, *approve, cwd=place.root).stdout)
     assert (approved["approved"], approved["note"], approved["state"]) == (True, "looks right", "waiting")
+    assert approved["who"].endswith("@another")
     place.notebook("bad.ipynb", "1")
     place.until(lambda: sorted(place.states()) == ["failed", "succeeded"], "what was approved to be done")
     place.ask("jobs", "run", "bad", "--date", "2013-01-02", "--detach")
@@ -120,3 +129,5 @@ def test_incidents_and_approvals(place: Place) -> None:
     assert place.rows("SELECT job, count, first FROM mltoolkit_incidents WHERE closed IS NOT NULL") == [("bad", 1, "bad@2013-01-01T00:00:00")]
     place.stop(worker)
     place.no_run_is_left_running()
+    tags = tracking.client(place.root).get_run(json.loads(place.run("jobs", "show", "good", "--json").stdout)["run_id"]).data.tags
+    assert (tags["mltoolkit.approved_by"], tags["mltoolkit.approved_note"]) == (approved["who"], "looks right")

@@ -142,3 +142,24 @@ def test_what_the_engine_has_given_up_goes_on(store: Store) -> None:
         assert statuses() == {"a@1#1": "CANCELLED", "a@2#1": "ENQUEUED"}, "what did not get there is there now"
     with store.read() as connection:
         assert dict(connection.execute(sa.select(INSTANCES.c.key, INSTANCES.c.state)).all()) == {"a@1": "waiting", "a@2": "queued"}
+
+
+def test_what_the_engine_starts_twice_is_in_hand_once(store: Store) -> None:
+    worker = workflow.Worker(store, lambda: Jobs(store.root, {}))
+    seen: list[str] = []
+
+    def be_at(name: str) -> None:
+        with worker.in_hand("a@1#1"):
+            seen.append(f"{name} begins")
+            time.sleep(0.2)
+            seen.append(f"{name} ends")
+
+    threads = [Thread(target=be_at, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    with worker.in_hand("a@1#2"):
+        assert "a@1#2" in worker.at, "another one does not wait"
+    for thread in threads:
+        thread.join()
+    assert [each.partition(" ")[2] for each in seen] == ["begins", "ends"] * 2
+    assert worker.at == set()

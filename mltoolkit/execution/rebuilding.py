@@ -29,7 +29,8 @@ from ..record.environment import _git
 from ..record.manifest import Run
 
 # %% auto #0
-__all__ = ['altered_datasets', 'check_record', 'refuse', 'worktree', 'environment_for', 'changed_packages']
+__all__ = ['altered_datasets', 'missing_facts', 'missing_data', 'refuse', 'worktree', 'find_environment', 'environment_for',
+           'top_of', 'changed_packages']
 
 # %% ../../nbs/03_execution/07_rebuilding.ipynb #d77a74c6
 def _missing_code(run: Run, root: Path) -> Iterator[str]:
@@ -87,15 +88,21 @@ def altered_datasets(
             yield f"{use.name} version {use.version}", problem
 
 
-def check_record(
+def missing_facts(
     run: Run,
     root: Path,  # the workspace
     secrets: set[str],  # names of those that were given
-) -> None:
-    """Raise `Unrepeatable` if something that the record names cannot be had; all of it is listed."""
-    missing = [*_missing_code(run, root), *_missing_facts(run, secrets)]
-    missing += [f"dataset {name} is not what was read: {problem}" for name, problem in altered_datasets(run, "read", root)]
-    refuse(missing)
+) -> list[str]:
+    """Say what is missing of code, results and secrets."""
+    return [*_missing_code(run, root), *_missing_facts(run, secrets)]
+
+
+def missing_data(
+    run: Run,
+    root: Path,  # the workspace
+) -> list[str]:
+    """Say which datasets are not what was read, which takes reading them."""
+    return [f"dataset {name} is not what was read: {problem}" for name, problem in altered_datasets(run, "read", root)]
 
 
 def refuse(
@@ -122,8 +129,11 @@ def worktree(
     place = folder / f"{run.run_id[:8]}-{uuid4().hex[:8]}"
     with _held(place.with_suffix(".lock")):
         try:
-            if _git(root, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach", str(place), git.commit) is None:
+            options = [f"-c{option}" for option in (f"core.hooksPath={os.devnull}", *_WITHOUT_LFS)]
+            if _git(root, *options, "worktree", "add", "--quiet", "--detach", str(place), git.commit) is None:
                 refuse([f"commit {git.commit[:12]} could not be checked out"])
+            top = Path((_git(root, "rev-parse", "--show-toplevel") or str(root)).strip())
+            refuse([*_submodules(place, top), *_large_files(place)])
             _apply(place, diff)
             yield _as_workspace(place / (git.prefix or ""), root)
         finally:
@@ -144,6 +154,43 @@ def _as_workspace(place: Path, root: Path) -> Path:
     runs.mkdir(exist_ok=True)
     (settings.local(place) / "runs").symlink_to(runs, target_is_directory=True)
     return place
+
+# %% ../../nbs/03_execution/07_rebuilding.ipynb #3edf3bfc
+_WITHOUT_LFS = ("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false")
+
+
+def _submodules(place: Path, top: Path) -> Iterator[str]:
+    """Check out the submodules of a work tree from those of the user's; yield what is missing."""
+    for line in (_git(place, "ls-files", "--stage", "-z") or "").split("\0"):
+        if not line.startswith("160000 "):
+            continue
+        commit, path = line.split()[1], line.partition("\t")[2]
+        source, target = top / path, place / path
+        there = (source / ".git").exists() and _git(source, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+        if not there or _git(place, "clone", "--quiet", "--shared", "--no-checkout", str(source), str(target)) is None:
+            yield f"submodule {path} at commit {commit[:12]} is not here; `git submodule update --init --recursive` may bring it"
+        elif _git(target, *(f"-c{option}" for option in _WITHOUT_LFS), "checkout", "--quiet", "--detach", commit) is None:
+            yield f"submodule {path} at commit {commit[:12]} could not be checked out"
+        else:
+            yield from _submodules(target, source)
+            yield from _large_files(target)
+
+
+_POINTER = "version https://git-lfs.github.com/spec/v1"
+
+
+def _large_files(place: Path) -> Iterator[str]:
+    """Put the content of files that git-lfs keeps into a work tree, as far as it is here; yield what is missing."""
+    objects = Path((_git(place, "rev-parse", "--git-common-dir") or ".git").strip(), "lfs", "objects")
+    for name in (_git(place, "grep", "-l", "-z", "--fixed-strings", "-e", _POINTER) or "").split("\0"):
+        path = place / name
+        if not name or path.stat().st_size > 1024 or not (text := path.read_text(errors="replace")).startswith(_POINTER):
+            continue
+        digest = next((line.removeprefix("oid sha256:") for line in text.splitlines() if line.startswith("oid sha256:")), "")
+        try:
+            shutil.copyfile(place / objects / digest[:2] / digest[2:4] / digest, path)
+        except OSError:
+            yield f"the content of {name}, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it"
 
 # %% ../../nbs/03_execution/07_rebuilding.ipynb #6d9fbafb
 @contextlib.contextmanager
@@ -207,10 +254,10 @@ def _folder(address: str) -> Path | None:
 
 def _content(path: str, run: Run, place: Path, diff: bytes) -> str:
     """What tells one state of a local package from another."""
+    if Path(path).is_relative_to(place) and run.git:
+        return f"{Path(path).relative_to(place)} {run.git.commit} {hashlib.blake2b(diff, digest_size=16).hexdigest()}"
     if not os.path.exists(path):
         return path
-    if Path(path).is_relative_to(place) and run.git:
-        return f"{run.git.commit} {hashlib.blake2b(diff, digest_size=16).hexdigest()}"
     files = sorted(each for each in _source_files(Path(path)))
     said = [(str(each.relative_to(path)) if each != Path(path) else each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in files]
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
@@ -224,6 +271,20 @@ def _source_files(folder: Path) -> Iterator[Path]:
         yield from (Path(above, name) for name in names if name.endswith((".py", ".toml", ".cfg", ".json", ".css", ".txt", ".c", ".pyx", ".rs")))
 
 # %% ../../nbs/03_execution/07_rebuilding.ipynb #11ea7fe1
+def find_environment(
+    run: Run,
+    diff: bytes,
+    root: Path,  # the workspace
+) -> Path | None:  # its Python
+    """Return an environment with the packages of a run if it was made before. Raises `Unrepeatable` if none can be made."""
+    made = _place_of(run, Path("/work/tree"), diff, root)[0]
+    if not made.exists():
+        return None
+    os.utime(made)  # it was used, and so was the cache
+    os.utime(made.parent)
+    return _python_of(made)
+
+
 def environment_for(
     run: Run,
     place: Path,  # the work tree of its repository
@@ -231,6 +292,21 @@ def environment_for(
     root: Path,  # the workspace
 ) -> Path:  # the environment's Python
     """Return an environment with the packages of a run, made if there is none yet. Raises `Unrepeatable`."""
+    made, listed, local = _place_of(run, place, diff, root)
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        aside = made.parent / f".{made.name}.{uuid4().hex[:8]}"
+        try:
+            _install(aside, run.environment.python, listed, local)
+            with contextlib.suppress(OSError):  # another process was faster, and made the same
+                aside.rename(made)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return find_environment(run, diff, root) or _python_of(made)
+
+
+def _place_of(run: Run, place: Path, diff: bytes, root: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """Where an environment lies, by what is in it: packages by version, and local ones by their source."""
     recorded = run.environment
     if recorded.implementation not in ("", platform.python_implementation()) or not recorded.python:
         refuse([f"the run needs {recorded.implementation or 'an interpreter'} {recorded.python or 'that is not on the record'}"])
@@ -239,23 +315,20 @@ def environment_for(
     states = {name: _content(path, run, place, diff) for name, path in local.items()}
     said = json.dumps([recorded.python, platform.machine(), listed, states], sort_keys=True)
     folder = settings.local(root) / "cache" / "environments"
-    made = folder / hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
-    if not made.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{made.name}.{uuid4().hex[:8]}"
-        try:
-            _install(aside, recorded.python, listed, local)
-            with contextlib.suppress(OSError):  # another process was faster, and made the same
-                aside.rename(made)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    os.utime(made)  # it was used, and so was the cache
-    os.utime(folder)
-    return _python_of(made)
+    return folder / hashlib.blake2b(said.encode(), digest_size=16).hexdigest(), listed, local
 
 
 def _python_of(made: Path) -> Path:
     return made / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def top_of(
+    run: Run,
+    place: Path,  # the workspace in a work tree
+) -> Path:  # the work tree's root
+    """Return where a work tree begins."""
+    prefix = run.git.prefix if run.git and run.git.prefix else ""
+    return place.parents[len(Path(prefix).parts) - 1] if prefix else place
 
 # %% ../../nbs/03_execution/07_rebuilding.ipynb #d78d3a97
 def _uv() -> str:

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,10 @@ from .. import settings
 from ..errors import Cancelled, Invalid, MltoolkitError, RunNotFound, TrackingError, Unrepeatable
 from . import rebuilding
 from .compare import Comparison, Difference, Verdict, circumstances, compare_notebooks, compare_runs
+from .models import Models, by_name, compare_models
 from .plan import _digest
-from .verification import REPRODUCES, Verification, keep
+from .repeating import Repeater
+from .verification import REPRODUCES, Verification, Writer, keep, writer
 from ..notebook import document
 from ..record import pinned, runs
 from ..record.environment import DECISIVE
@@ -69,29 +69,25 @@ class Original:
     run: Run
     notebook: NotebookNode
     edited: Comparison = field(default_factory=Comparison)  # what was changed in it afterwards
-    store: Any = None  # MLflow client, None if the run was not tracked
+    models: Models = field(default_factory=dict)
 
 
 def recover(
     run: Run,
     root: Path,  # the workspace
+    process: Repeater,
 ) -> Original:
     """Fetch what a run left. Raises `Unrepeatable`."""
     name = f"{Path(run.html or run.output).stem}.ipynb"
     local = runs.runs_folder(root) / run.run_id
     if not run.tracked:
         return Original(run, _notebook([local / name], name))
-    from mltoolkit.record import tracking
-
-    store = tracking.client(root)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    with tempfile.TemporaryDirectory(prefix="mlt-") as folder:
-        with contextlib.suppress(Exception):  # each artifact store has errors of its own; what is missing is told below
-            store.download_artifacts(run.run_id, name, folder)
-        found = Original(run, _notebook([Path(folder, name), local / name], name), store=store)
-        if Path(folder, name).exists() and (local / name).exists():
-            found.edited += _edited_copy(found.notebook, local / name)
-    found.edited.facts += _edited_metrics(run, store)
+    left = process.left(run.run_id, [name])
+    stored = process.folder / name
+    found = Original(run, _notebook([stored, local / name], name), models=by_name(left["models"]))
+    if stored.exists() and (local / name).exists():
+        found.edited += _edited_copy(found.notebook, local / name)
+    found.edited.facts += _edited_metrics(run, left["metrics"])
     return found
 
 
@@ -125,9 +121,8 @@ def _edited_copy(notebook: NotebookNode, path: Path) -> Comparison:
     return Comparison(facts=[Difference(f"{each.what} in the copy of the run's folder", each.verdict, each.original, each.repeated, each.cell) for each in found.differences])
 
 
-def _edited_metrics(run: Run, store: Any) -> list[Difference]:
+def _edited_metrics(run: Run, kept: Mapping[str, float]) -> list[Difference]:
     """What somebody changed in the store: recorded metrics that are others there."""
-    kept = dict(store.get_run(run.run_id).data.metrics)
     return [
         Difference(f"metric {name} in the tracking store", Verdict.different, repr(value), repr(kept.get(name)))
         for name, value in run.metrics.items()
@@ -135,77 +130,34 @@ def _edited_metrics(run: Run, store: Any) -> list[Difference]:
     ]
 
 # %% ../../nbs/03_execution/07b_reproduce.ipynb #19bb0548
-_PROGRAM = """
-import json, sys
-order = json.load(sys.stdin)
-from mltoolkit.errors import MltoolkitError, NotebookFailed
-from mltoolkit.execution.run import run_notebook
-try:
-    made = run_notebook(**order["run"])
-except NotebookFailed as error:
-    made = error.run
-except MltoolkitError as error:
-    sys.exit(str(error))
-if made is None:
-    sys.exit("the run left no record")
-open(order["result"], "w", encoding="utf-8", errors="backslashreplace").write(made.to_json())
-"""
-
-
-def _variables(run: Run, python: Path, root: Path, pins: Path) -> dict[str, str]:
+def _variables(run: Run, python: Path, root: Path, folder: Path) -> dict[str, str]:
     """The environment of the process that repeats a run."""
     own = ("MLTOOLKIT_", "MLFLOW_", "_MLFLOW")
     kept = {name: value for name, value in os.environ.items() if name not in DECISIVE and not name.startswith(own)}
     for name in ("VIRTUAL_ENV", "PYTHONHOME", *(() if python == Path(sys.executable) else ("PYTHONPATH",))):
         kept.pop(name, None)
     places = {f"MLTOOLKIT_{name.upper()}": str(settings.get(name, start=root)) for name in ("tracking_uri", "artifact_root", "data_root")}
+    registry = os.environ.get("MLFLOW_REGISTRY_URI") or places["MLTOOLKIT_TRACKING_URI"]
+    own_registry = pinned.registry(folder / "registry", registry, run.started_at.timestamp())
     return {
-        **kept, **run.environment.variables, **run.kernel.variables, **places, "MLTOOLKIT_SEED": str(run.seed), "MLTOOLKIT_WARM": "no",
-        pinned.VARIABLE: str(pins), "PATH": os.pathsep.join([str(python.parent), kept.get("PATH", "")]),
+        **kept, **run.environment.variables, **run.kernel.variables, **places, **settings.pickles(start=root), "MLTOOLKIT_SEED": str(run.seed),
+        "MLTOOLKIT_WARM": "no", "MLFLOW_REGISTRY_URI": own_registry, pinned.VARIABLE: str(folder / "pinned.json"), "PATH": os.pathsep.join([str(python.parent), kept.get("PATH", "")]),
     }  # fmt: skip
 
 
 def _order(run: Run, place: Path, secrets: Mapping[str, str]) -> dict[str, Any]:
     """What `run_notebook` is told."""
-    cwd = Path(run.cwd) if run.cwd is not None else Path(run.notebook).parent
     return {
         "notebook": str(place / run.notebook), "parameters": {name: run.parameters[name] for name in run.given if name in run.parameters},
         "secrets": {name: secrets[name] for name in run.secrets}, "track": run.tracked, "warm": False, "experiment": run.experiment,
-        "cwd": str(place / cwd), "kernel": run.kernel.name, "trigger": "reproduce", "gate": False, "tags": {REPRODUCES: run.run_id},
+        "cwd": str(_cwd(run, place)), "kernel": run.kernel.name, "trigger": "reproduce", "gate": False, "tags": {REPRODUCES: run.run_id},
     }  # fmt: skip
 
+
+def _cwd(run: Run, place: Path) -> Path:
+    return place / (run.cwd if run.cwd is not None else Path(run.notebook).parent)
+
 # %% ../../nbs/03_execution/07b_reproduce.ipynb #f5f38fcd
-def _execute(python: Path, order: Mapping[str, Any], variables: dict[str, str], folder: Path) -> Run:
-    """Run the notebook in a process of its own. Raises `Unrepeatable` if that came to no record, `KeyboardInterrupt` if stopped."""
-    result = folder / "run.json"
-    text = json.dumps({"run": order, "result": str(result)})
-    with (folder / "stderr").open("w+", encoding="utf-8", errors="replace") as said:
-        child = subprocess.Popen(
-            [str(python), "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, cwd=folder, env=variables, text=True, start_new_session=True
-        )
-        try:
-            child.communicate(text)
-        except BaseException:
-            _end(child)
-            raise
-        if not result.exists():
-            said.seek(0)
-            lines = [line for line in said.read().splitlines() if line.strip()]
-            rebuilding.refuse([f"the run could not be started: {lines[-1][:400] if lines else f'exit code {child.returncode}'}"])
-    return Run.from_json(result.read_text(encoding="utf-8"))
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """Let a run end as a cancelled one; kill it if that takes too long."""
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(signal.SIGINT)
-    try:
-        child.wait(30)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM end the block as SIGINT does, so that it can clean up."""
@@ -253,29 +205,56 @@ def compare_with(
     return found + original.edited, notebook
 
 # %% ../../nbs/03_execution/07b_reproduce.ipynb #9bec40fc
+@dataclass
+class _Stage:
+    """All that a run is repeated with."""
+
+    place: Path  # the workspace as it was
+    process: Repeater
+    altered: Future[list[Difference]]  # what became of the datasets that the original wrote
+
+
 @contextlib.contextmanager
-def _put_up(run: Run, request: Request, root: Path) -> Iterator[tuple[Path, Path]]:
-    """The workspace and the Python with which a run is repeated."""
-    diff = _diff(run, root)
-    with rebuilding.worktree(run, diff, root) as place:
-        source = place / run.notebook
-        if not source.exists():
-            rebuilding.refuse([f"the notebook {run.notebook} is neither in the commit nor in what was not committed (git ignored it?)"])
-        if run.notebook_digest and _digest(document.read(source, outputs=False)) != run.notebook_digest:
-            rebuilding.refuse([f"the notebook {run.notebook} of commit {(run.git.commit or '')[:12] if run.git else ''} is not the one that ran"])
-        prefix = run.git.prefix if run.git and run.git.prefix else ""
-        top = place.parents[len(Path(prefix).parts) - 1] if prefix else place
-        python = rebuilding.environment_for(run, top, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
-        yield place, python
+def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
+    """Put up what the record names; what takes long is done at the same time. Raises `Unrepeatable`."""
+    with ThreadPoolExecutor(1) as aside, tempfile.TemporaryDirectory(prefix="mlt-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        read = aside.submit(rebuilding.missing_data, run, root)
+        written = aside.submit(_altered, run, root)
+        missing = rebuilding.missing_facts(run, root, set(request.secrets))
+        rebuilding.refuse([*missing, *read.result()] if missing else [])
+        diff = _diff(run, root)
+        python = rebuilding.find_environment(run, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
+        process = stack.enter_context(_start(run, python, root, folder)) if python is not None else None
+        place = stack.enter_context(rebuilding.worktree(run, diff, root))
+        _check_notebook(run, place)
+        try:
+            if process is None:
+                python = rebuilding.environment_for(run, rebuilding.top_of(run, place), diff, root)
+                process = stack.enter_context(_start(run, python, root, folder))
+        except Unrepeatable as error:
+            rebuilding.refuse([*error.fields["missing"], *read.result()])
+        rebuilding.refuse(read.result())
+        assert process is not None  # noqa: S101 (for mypy)
+        yield _Stage(place, process, written)
 
 
-def _repeat(run: Run, request: Request, root: Path) -> tuple[Run, tuple[dict[str, str], dict[str, str]]]:
-    """Execute a run again; return the record, and the names that belong to one of the two alone."""
-    with _put_up(run, request, root) as (place, python), tempfile.TemporaryDirectory(prefix="mlt-") as folder:
-        pins = Path(folder, "pinned.json")
-        pinned.pin(pins, [use.model_dump() for use in run.datasets], Path(folder, "data"), run.run_id)
-        repeated = _execute(python, _order(run, place, request.secrets), _variables(run, python, root, pins), Path(folder))
-        return repeated, _names(run, repeated, place, root)
+def _start(run: Run, python: Path, root: Path, folder: Path) -> Repeater:
+    pinned.pin(folder / "pinned.json", [use.model_dump() for use in run.datasets], folder / "data", run.run_id)
+    return Repeater(python, _variables(run, python, root, folder), folder, root, tracked=run.tracked)
+
+
+def _check_notebook(run: Run, place: Path) -> None:
+    source = place / run.notebook
+    if not source.exists():
+        rebuilding.refuse([f"the notebook {run.notebook} is neither in the commit nor in what was not committed (git ignored it?)"])
+    if run.notebook_digest and _digest(document.read(source, outputs=False)) != run.notebook_digest:
+        rebuilding.refuse([f"the notebook {run.notebook} of commit {(run.git.commit or '')[:12] if run.git else ''} is not the one that ran"])
+
+
+def _altered(run: Run, root: Path) -> list[Difference]:
+    found = rebuilding.altered_datasets(run, "written", root)
+    return [Difference(f"dataset {each} written", Verdict.different, "as it was written", problem) for each, problem in found]
 
 # %% ../../nbs/03_execution/07b_reproduce.ipynb #1fdf69a4
 def reproduce(
@@ -291,41 +270,53 @@ def reproduce(
     request, root = request or Request(), settings.workspace(start)
     run = runs.find(name, start=root)
     made = Verification(run.run_id, Verdict.impossible, notebook=run.notebook, environment=request.environment, tolerance=request.tolerance)
-    shown = None
-    store = None
     try:
-        with _terminated_as_interrupted(), ThreadPoolExecutor(1) as aside:
-            rebuilding.check_record(run, root, set(request.secrets))
-            recovering = aside.submit(recover, run, root)  # MLflow is imported while the notebook runs
-            repeated, names = _repeat(run, request, root)
-            original = recovering.result()
-            store = original.store
-        made.repeated_run_id = repeated.run_id
-        made.changed_packages = rebuilding.changed_packages(run, repeated.environment.packages, repeated.environment.python)
-        comparison, notebook = compare_with(original, repeated, request, names)
-        comparison.facts += [
-            Difference(f"dataset {each} written", Verdict.different, "as it was written", problem) for each, problem in rebuilding.altered_datasets(run, "written", root)
-        ]
-        made.take(comparison)
-        if page is not None:
-            shown = page(original.notebook, notebook, comparison, made)
-            place = runs.runs_folder(root) / repeated.run_id / "comparison.html"
-            document.write_atomically(place, shown, durable=False)
-            made.page = str(place)
+        with _terminated_as_interrupted(), _put_up(run, request, root) as stage:
+            repeated = stage.process.run(_order(run, stage.place, request.secrets))
+            shown = _judge(made, run, repeated, stage, request, root, page)
+            keep(made, root, stage.process.keep if run.tracked else None, shown)
     except Unrepeatable as error:
         made.missing = list(error.fields.get("missing") or [error.message])
-    keep(made, root, store or _store_of(run, root), shown)
+        keep(made, root, _writer(run, root))
     return made
 
 
-def _store_of(run: Run, root: Path) -> Any:
-    """The store of a tracked run, where it can be reached."""
+def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: Request, root: Path, page: Callable[..., str] | None) -> str | None:
+    """Compare a repetition with its original; return the page."""
+    original = recover(run, root, stage.process)
+    made.repeated_run_id = repeated.run_id
+    made.changed_packages = rebuilding.changed_packages(run, repeated.environment.packages, repeated.environment.python)
+    comparison, notebook = compare_with(original, repeated, request, _names(run, repeated, stage.place, root))
+    comparison += _compare_models(original, repeated, stage, request)
+    comparison.facts += stage.altered.result()
+    made.take(comparison)
+    if page is None:
+        return None
+    shown = page(original.notebook, notebook, comparison, made)
+    place = runs.runs_folder(root) / repeated.run_id / "comparison.html"
+    document.write_atomically(place, shown, durable=False)
+    made.page = str(place)
+    return shown
+
+
+def _compare_models(original: Original, repeated: Run, stage: _Stage, request: Request) -> Comparison:
+    if not repeated.tracked:
+        return Comparison()
+    others = by_name(stage.process.left(repeated.run_id, [])["models"])
+    path = str(_cwd(original.run, stage.place))
+    return compare_models(original.models, others, lambda pairs: stage.process.predictions(pairs, path), rtol=request.rtol, atol=request.atol)
+
+
+def _writer(run: Run, root: Path) -> Writer | None:
+    """How a verdict is written to a tracked run by this process, where the store can be reached."""
+    if not run.tracked:
+        return None
     from mltoolkit.record import tracking
 
-    if run.tracked:
-        with contextlib.suppress(TrackingError):
-            return tracking.client(root)
-    return None
+    try:
+        return writer(tracking.client(root))
+    except TrackingError:
+        return None
 
 # %% ../../nbs/03_execution/07b_reproduce.ipynb #4ca62dfd
 def reproduce_project(
@@ -363,12 +354,8 @@ def twice(
 ) -> Comparison:
     """Execute the notebook of a run again as things are, and compare."""
     root = settings.workspace(start)
-    original = recover(first, root)
-    notebook = document.is_remote(first.notebook) or Path(first.notebook).is_absolute()
-    with tempfile.TemporaryDirectory(prefix="mlt-") as folder, _terminated_as_interrupted():
-        pins = Path(folder, "pinned.json")
-        pinned.pin(pins, [use.model_dump() for use in first.datasets], Path(folder, "data"), first.run_id)
-        order = _order(first, root, secrets or {}) | ({"notebook": first.notebook} if notebook else {})
-        python = Path(sys.executable)
-        repeated = _execute(python, order, _variables(first, python, root, pins), Path(folder))
-    return compare_with(original, repeated, Request())[0]
+    elsewhere = document.is_remote(first.notebook) or Path(first.notebook).is_absolute()
+    order = _order(first, root, secrets or {}) | ({"notebook": first.notebook} if elsewhere else {})
+    with tempfile.TemporaryDirectory(prefix="mlt-") as name, _terminated_as_interrupted(), _start(first, Path(sys.executable), root, Path(name)) as process:
+        repeated = process.run(order)
+        return compare_with(recover(first, root, process), repeated, Request())[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..record import environment, runs
 from ..record.manifest import Run
 
 # %% auto #0
-__all__ = ['TAG', 'FILE', 'REPRODUCES', 'Verification', 'keep', 'verifications']
+__all__ = ['TAG', 'FILE', 'REPRODUCES', 'Writer', 'Verification', 'keep', 'writer', 'verifications']
 
 # %% ../../nbs/03_execution/07a_verification.ipynb #ad1ec191
 TAG = "mltoolkit.verification"
@@ -68,10 +69,13 @@ class Verification:
         return f"{self.verdict.value}, {self.verified_at[:16].replace('T', ' ')} by {self.user} on {self.host}{with_what}{why}"
 
 # %% ../../nbs/03_execution/07a_verification.ipynb #b079b673
+Writer = Callable[[str, str, str, Mapping[str, str]], None]  # to a run: name and value of a tag, and texts by artifact path
+
+
 def keep(
     made: Verification,
     root: Path,  # the workspace
-    store: Any = None,  # MLflow client, None if the original is not tracked
+    write: Writer | None = None,  # into the store; None if the original is not tracked
     page: str | None = None,  # the text of the page
 ) -> None:
     """Write a verification to its original, in the store and on this machine. Raises `TrackingError`."""
@@ -79,17 +83,38 @@ def keep(
     if folder.is_dir():
         with (folder / FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(made)) + "\n")
-    if store is None:
-        return
+    if write is not None:
+        name = f"verifications/{made.verified_at[:19].replace(':', '')}-{(made.repeated_run_id or 'none')[:8]}"
+        texts = {f"{name}.json": json.dumps(asdict(made), indent=2) + "\n"} | ({f"{name}.html": page} if page is not None else {})
+        write(made.run_id, TAG, _short(made), texts)
+
+
+_LONGEST = 7900  # characters of a tag
+
+
+def _short(made: Verification) -> str:
+    """A verification as JSON that fits into a tag: the first difference that decides, and of long lists the first items."""
+    deciding = [each for each in asdict(made)["differences"] if each["verdict"] == made.verdict][:1]
+    for most in (100, 10, 1):
+        lists = {name: [each[:1000] for each in getattr(made, name)[:most]] for name in ("missing", "changed_packages")}
+        text = json.dumps(asdict(made) | {"noise": [], "differences": deciding} | lists)
+        if len(text) <= _LONGEST:
+            break
+    return text
+
+
+def writer(
+    store: Any,  # MLflow client
+) -> Writer:
+    """Return how this process writes to the store itself."""
     from mltoolkit.record import tracking
 
-    short = asdict(made) | {"noise": [], "differences": [each for each in asdict(made)["differences"] if each["verdict"] == made.verdict][:1]}
-    name = f"verifications/{made.verified_at[:19].replace(':', '')}-{(made.repeated_run_id or 'none')[:8]}"
-    uri = store.tracking_uri
-    tracking.reached(lambda: store.set_tag(made.run_id, TAG, json.dumps(short)[:7900]), uri)
-    tracking.reached(lambda: store.log_text(made.run_id, json.dumps(asdict(made), indent=2) + "\n", f"{name}.json"), uri)
-    if page is not None:
-        tracking.reached(lambda: store.log_text(made.run_id, page, f"{name}.html"), uri)
+    def write(run_id: str, tag: str, value: str, texts: Mapping[str, str]) -> None:
+        tracking.reached(lambda: store.set_tag(run_id, tag, value), store.tracking_uri)
+        for name, text in texts.items():
+            tracking.reached(lambda name=name, text=text: store.log_text(run_id, text, name), store.tracking_uri)  # type: ignore[misc]
+
+    return write
 
 
 def verifications(

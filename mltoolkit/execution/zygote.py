@@ -18,6 +18,7 @@ kernel and all it started are ended. The zygote itself may die without harm to t
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib
 import importlib.util
@@ -29,6 +30,7 @@ import signal
 import socket
 import sys
 import time
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
@@ -126,13 +128,21 @@ class Trial:
             self.asked |= sys._getframe(1).f_globals.get("__name__") not in ANSWERED_LATER
             return original()
 
+        def builtin() -> Any:  # a kernel has it as a name that is there without an import
+            if sys._getframe(1).f_globals.get("__name__") == "pandas.core.config_init":
+                return types.SimpleNamespace(kernel=None)  # how many columns are shown depends on whether this is a kernel
+            self.asked = True
+            raise NameError("name 'get_ipython' is not defined")
+
         kept = [os.dup(1), os.dup(2)]
         for number in (1, 2):
             os.dup2(self.output.fileno(), number)
         getipython.get_ipython = IPython.get_ipython = get_ipython
+        builtins.get_ipython = builtin  # type: ignore[attr-defined]
         try:
             yield
         finally:
+            del builtins.get_ipython  # type: ignore[attr-defined]
             getipython.get_ipython = IPython.get_ipython = original
             sys.stdout.flush()
             sys.stderr.flush()

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 VARIABLE = "MLTOOLKIT_PINNED"
 
 # %% auto #0
-__all__ = ['VARIABLE', 'pin', 'pinned', 'to_read', 'to_write']
+__all__ = ['VARIABLE', 'pin', 'pinned', 'to_read', 'to_write', 'registry']
 
 # %% ../../nbs/02_record/00g_pinned.ipynb #62b8dce9
 def pin(
@@ -74,3 +75,12 @@ def to_write(
     version: int | None = known["written"].get(name, {}).get(digest)
     known["saved"][name] = version
     return version, None if version is not None else known["elsewhere"]
+
+# %% ../../nbs/02_record/00g_pinned.ipynb #d9cfce2d
+def registry(
+    folder: str | Path,  # in which the repetition keeps what it registers
+    shared: str,  # URI of the registry that everybody uses
+    until: float,  # when the original began, in seconds since the epoch
+) -> str:
+    """Return the address of the registry of a repetition."""
+    return f"mltoolkit-repeated://{quote(str(folder))}?until={int(until * 1000)}&shared={quote(shared, safe='')}"

@@ -29,10 +29,12 @@ from mltoolkit.errors import (
     NotebookFailed,
     RunNotFound,
     Status,
+    TrackingError,
     Unrepeatable,
 )
 from mltoolkit.execution import rebuilding, reproduce, verification
 from mltoolkit.execution.compare import Verdict, compare_notebooks
+from mltoolkit.execution.repeating import Repeater
 from mltoolkit.execution.reproduce import Request
 from mltoolkit.execution.run import run_notebook
 from mltoolkit.execution.side_by_side import side_by_side
@@ -161,7 +163,7 @@ def test_a_project_from_another_clone_that_shares_only_the_stores(recorded: Reco
 
 def test_what_was_edited_afterwards_is_found_at_its_place(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """In what the original left; the repetition is the run itself, which spares executing it."""
-    monkeypatch.setattr(reproduce, "_repeat", lambda run, request, root: (recorded.good, ({}, {})))
+    monkeypatch.setattr(Repeater, "run", lambda process, order: recorded.good)
     store = tracking.client(recorded.root)
     folder = runs.runs_folder(recorded.root) / recorded.good.run_id
     kept, copy = recorded.good.metrics["total"], folder / "good.ipynb"
@@ -198,10 +200,8 @@ def test_what_was_edited_afterwards_is_found_at_its_place(recorded: Recorded, mo
     assert f"package: click 0.0.1 -> {environment.packages()['click']}" in lines
 
 
-def why(run: Run, root: Path, **secrets: str) -> str:
-    with pytest.raises(Unrepeatable) as caught:
-        rebuilding.check_record(run, root, set(secrets))
-    return "; ".join(caught.value.missing)
+def why(run: Run, root: Path, *secrets: str) -> str:
+    return "; ".join([*rebuilding.missing_facts(run, root, set(secrets)), *rebuilding.missing_data(run, root)])
 
 
 def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
     def other_code(**facts: Any) -> Run:
         return changed(git=(good.git or GitState()).model_copy(update=facts))
 
-    rebuilding.check_record(good, root, set())
+    assert why(good, root) == ""
     assert why(other_code(commit="0" * 40, remote="https://example.org/r.git"), root) == "commit 000000000000 is not in this clone; `git fetch https://example.org/r.git` may bring it"
     assert "more than the setting diff_limit" in why(other_code(diff_truncated=True, diff_bytes=9), root)
     assert "where in its repository" in why(other_code(prefix=None), root)
@@ -222,7 +222,7 @@ def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
     assert "is no git repository" in why(good, tmp_path)
     assert why(changed(seed=None), root) == "the seed is not on the record"
     assert why(changed(secrets=["api_key"]), root) == "secret api_key was not given; `--secret api_key=env:VARIABLE` gives it"
-    rebuilding.check_record(changed(secrets=["api_key"]), root, {"api_key"})
+    assert why(changed(secrets=["api_key"]), root, "api_key") == ""
     assert "is running; it has no result yet" in why(changed(status=Status.running), root)
     assert "was cancelled" in why(changed(status=Status.cancelled), root)
     assert "was refused" in why(changed(status=Status.invalid), root)
@@ -408,11 +408,20 @@ def test_what_a_repetition_writes_differently_stays_out_of_the_store(recorded: R
     assert os.environ["MODE"] == "day"
 
 
-def test_a_process_that_leaves_no_record(recorded: Recorded, tmp_path: Path) -> None:
-    with pytest.raises(Unrepeatable, match="could not be started: exit code 1"):
-        reproduce._execute(Path(shutil.which("false") or "/bin/false"), {}, dict(os.environ), tmp_path)
-    with pytest.raises(Unrepeatable, match="no such notebook"):
-        reproduce._execute(Path(sys.executable), {"notebook": str(tmp_path / "none.ipynb")}, dict(os.environ), tmp_path)
+def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path: Path) -> None:
+    (tmp_path / "stderr").touch()
+    with Repeater(Path(shutil.which("false") or "/bin/false"), os.environ, tmp_path, recorded.root) as process:
+        with pytest.raises(Unrepeatable, match="could not be started: exit code 1"):
+            process.run({"notebook": "a.ipynb"})
+        assert process.predictions([("a", "b")], "") == [[{"problem": "exit code 1"}] * 2]
+    with Repeater(Path(sys.executable), os.environ, tmp_path, recorded.root) as process:
+        with pytest.raises(Unrepeatable, match="could not be started: no such notebook"):
+            process.run({"notebook": str(tmp_path / "none.ipynb")})
+        with pytest.raises(Unrepeatable, match=f"the tracking store does not say what run {'0' * 32} left: .*not found"):
+            process.left("0" * 32, [])
+        with pytest.raises(TrackingError, match=r"the verdict could not be written to the tracking store: .*not found"):
+            process.keep("0" * 32, "a", "b", {})
+        assert process.left(recorded.good.run_id, ["none.ipynb"]) == {"metrics": recorded.good.metrics, "models": []}
 
 
 def test_sigterm_cleans_up_as_sigint_does() -> None:

@@ -199,6 +199,8 @@ case(
     "display(table.describe(), table.dtypes); print(table); table.info()",
     "pd.options.display.max_rows, pd.get_option('display.width'), pd.options.mode.copy_on_write if hasattr(pd.options.mode, 'copy_on_write') else None",
     "with pd.option_context('display.max_rows', 3): display(pd.DataFrame(np.arange(40).reshape(20, 2)))",
+    "print(pd.DataFrame(np.arange(60).reshape(2, 30) * 10**6)); pd.DataFrame(np.arange(24).reshape(2, 12) * 10**9), pd.options.display.max_columns",
+    "{name: pd.get_option(name) for name in pd._config.config._registered_options if name != 'display.encoding' and not name.startswith('plotting')}",
     "table.style.format(precision=1)",
     "table.to_parquet('t.parquet'); pd.read_parquet('t.parquet').equals(table), pd.read_parquet('t.parquet', engine='pyarrow').shape",
     "import pyarrow as pa\npa.cpu_count(), pa.default_memory_pool().backend_name, pa.Table.from_pandas(table).num_rows, pd.array(['x', None], dtype='string[pyarrow]')",

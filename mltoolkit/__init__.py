@@ -23,20 +23,26 @@ _NAMES = {
     "Run": "mltoolkit.record.manifest",
     "load_dataset": "mltoolkit.record.dataset",
     "save_dataset": "mltoolkit.record.dataset",
+    "watch": "mltoolkit.record.watch",
+    "load_model": "mltoolkit.record.models",
     "MltoolkitError": "mltoolkit.errors",
     "NotebookFailed": "mltoolkit.errors",
     "Status": "mltoolkit.errors",
+    "TrainingStopped": "mltoolkit.errors",
 }
 
-__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "load_dataset", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "TrainingStopped", "load_dataset", "load_model", "resume_sweep", "run_notebook",
+           "save_dataset", "sweep", "watch"]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mltoolkit.errors import MltoolkitError, NotebookFailed, Status
+    from mltoolkit.errors import MltoolkitError, NotebookFailed, Status, TrainingStopped
     from mltoolkit.execution.results import Sweep
     from mltoolkit.execution.run import run_notebook
     from mltoolkit.execution.sweep import resume_sweep, sweep
     from mltoolkit.record.dataset import load_dataset, save_dataset
     from mltoolkit.record.manifest import Run
+    from mltoolkit.record.models import load_model
+    from mltoolkit.record.watch import watch
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from .errors import MltoolkitError
 
 # %% auto #0
 __all__ = ['main', 'settings', 'run', 'Progress', 'sweep', 'SweepLine', 'kernels', 'kernels_list', 'kernels_install',
-           'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff', 'ui', 'clean', 'export']
+           'kernels_stop', 'data', 'data_list', 'data_show', 'data_diff', 'clean', 'export']
 
 # %% ../nbs/09_cli.ipynb #b8c3716f
 class _Group(click.Group):
@@ -103,7 +103,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 _ELSEWHERE = {  # command and module
     "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "maturity": "cli_maturity",
     "new": "cli_new", "init": "cli_new", "test": "cli_new", "reproduce": "cli_reproduce", "runs": "cli_runs", "show": "cli_runs",
-    "resume": "cli_runs", "diff": "cli_runs",
+    "resume": "cli_runs", "diff": "cli_runs", "ui": "cli_tracking", "tracking": "cli_tracking",
 }  # fmt: skip
 
 
@@ -229,6 +229,8 @@ def _followed(
         progress.close()
     for text in done.warnings:
         click.echo(f"mltoolkit: warning: {_harmless(text)}", err=True)
+    for noticed in done.anomalies:
+        click.echo(f"mltoolkit: noticed: {_harmless(noticed.text)}", err=True)
     further = more(done) if more else {}
     if as_json:
         _print_json(done.model_dump(mode="json") | further)
@@ -534,15 +536,6 @@ def _plain(value: Any) -> dict[str, Any]:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(value)
 
 # %% ../nbs/09_cli.ipynb #83e49335
-@main.command()
-@click.option("--port", default=5000, show_default=True)
-def ui(port: int) -> None:
-    """Open MLflow's UI over the workspace's store, for this machine only."""
-    from mltoolkit.record.tracking import serve_ui
-
-    serve_ui(port)
-
-
 @main.command()
 @click.option("--older-than", default="30d", show_default=True, metavar="T", help="Only what is older: 12h, 30d.")
 @click.option("--keep", default=10, show_default=True, help="The latest runs of each notebook stay whatever their age.")

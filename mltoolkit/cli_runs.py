@@ -106,10 +106,16 @@ def show(name: str, as_json: bool) -> None:
 def _show_run(name: str, as_json: bool) -> None:
     from mltoolkit.record.finding import made_by, repeatability
 
+    from mltoolkit.errors import Status
     from mltoolkit.execution.verification import verifications
+    from mltoolkit.record.anomalies import noted
+    from mltoolkit.record.manifest import Noticed
+    from mltoolkit.record.runs import runs_folder
     from mltoolkit.settings import workspace
 
     run = made_by(name)
+    if run.status is Status.running:
+        run.anomalies = [Noticed(**entry) for entry in noted(runs_folder(workspace()) / run.run_id)]  # so far
     found, verified = repeatability(run), verifications(run, workspace())
     if as_json:
         told = {"repeatable": {"possible": found.possible, **vars(found)}, "verifications": [vars(each) for each in verified]}
@@ -131,6 +137,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("python", f"{run.environment.python} on {run.environment.platform}, {len(run.environment.packages)} packages"),
         ("by", f"{run.user} on {run.host}, through {run.trigger}"), ("output", run.output), ("page", run.html),
     ]  # fmt: skip
+    lines += [("noticed", each.text) for each in run.anomalies]
     lines += [("data", f"{use.event} {use.name} version {use.version}, {use.rows} rows, {use.digest}") for use in run.datasets]
     return lines + [("warning", text) for text in run.warnings]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['Status', 'MltoolkitError', 'Invalid', 'SettingsError', 'NotebookInvalid', 'ParameterError', 'OutputRefused',
-           'GateRefused', 'RunNotFound', 'MissingExtra', 'Unrepeatable', 'DataError', 'DatasetNotFound',
-           'ContractViolated', 'TrackingError', 'NotebookFailed', 'KernelDied', 'TimedOut', 'EndedEarly', 'Cancelled',
-           'failure_for', 'Finding', 'nearest']
+           'GateRefused', 'RunNotFound', 'MissingExtra', 'ModelRefused', 'Unrepeatable', 'DataError', 'DatasetNotFound',
+           'ContractViolated', 'TrackingError', 'TrainingStopped', 'NotebookFailed', 'KernelDied', 'TimedOut',
+           'EndedEarly', 'Cancelled', 'failure_for', 'Finding', 'nearest']
 
 # %% ../nbs/00_base/00_errors.ipynb #7abee8ef
 class Status(StrEnum):
@@ -123,6 +123,10 @@ class RunNotFound(Invalid):
 class MissingExtra(Invalid):
     """An optional package is needed; the message names the command that installs it."""
 
+
+class ModelRefused(Invalid):
+    """Opening a model could run code that is in its files; `reasons` says where."""
+
 # %% ../nbs/00_base/00_errors.ipynb #6dcd344f
 class Unrepeatable(MltoolkitError):
     """A recorded run cannot be repeated; `missing` lists what is not to be had."""
@@ -142,6 +146,10 @@ class ContractViolated(DataError):
 
 class TrackingError(MltoolkitError):
     """The tracking store cannot be reached or refused a value."""
+
+
+class TrainingStopped(MltoolkitError):
+    """A training loop was stopped for what its values showed: `what`, `metric`, `step` and `value`."""
 
 # %% ../nbs/00_base/00_errors.ipynb #13ccd5f2
 class NotebookFailed(MltoolkitError):

@@ -197,6 +197,10 @@ SETTINGS = {
         Setting("check_per_file_ignores", _pairs, "", "Rules that are left out in some files: `nbs/*: MLT806, MLT3; projects/old/*: ALL`."),
         Setting("check_severity", _pairs, "", "How serious findings are: `MLT306: error; MLT8: warning; MLT102: off`; errors stop a job."),
         Setting("telemetry", _flag, False, "Let MLflow and other libraries report usage to their makers."),
+        Setting(
+            "system_metrics", _flag, False, "Log processor, memory, disk, network and GPU of the machine during runs, by MLflow's own system metrics.",
+            ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",),
+        ),
         Setting("allow_pickle", _flag, False, "Let MLflow open model files that can run code, in executed notebooks.", ("MLFLOW_ALLOW_PICKLE_DESERIALIZATION",)),
     ]
 }

@@ -300,37 +300,6 @@ class TestTheRest:
         assert json.loads(run("export", "--json").stdout)
         assert run("export", "--check").exit_code == 0
 
-    def test_the_ui_serves_this_machine_only(self, workspace: Path) -> None:
-        import socket
-        import urllib.request
-
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            busy = run("ui", "--port", str(taken.getsockname()[1]))
-            assert busy.exit_code == 1
-            assert "is taken" in busy.stderr
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        served = subprocess.Popen([PROGRAM, "ui", "--port", str(port)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
-        try:
-            answer = b""
-            for _ in range(240):
-                try:
-                    answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
-                    break
-                except OSError:
-                    time.sleep(0.5)
-            assert answer == b"OK"
-            listening = Path("/proc/net/tcp").read_text()
-            assert f"0100007F:{port:04X}" in listening
-            assert f"00000000:{port:04X}" not in listening
-        finally:
-            os.killpg(served.pid, 15)
-            served.wait(timeout=60)
-            served.stderr.close()
-
     def test_version_and_help(self) -> None:
         assert run("--version").stdout.startswith("mltoolkit, version ")
         for command in ("run", "runs", "show", "data", "settings", "export", "clean", "ui"):

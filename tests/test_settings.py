@@ -42,6 +42,7 @@ ANOTHER = {  # a value for each setting that differs from its default: as text, 
     "check_per_file_ignores": ("nbs/*: MLT3, MLT4; old/*: ALL; nbs/*: F", {"nbs/*": ("MLT3", "MLT4", "F"), "old/*": ("ALL",)}),
     "check_severity": ("MLT306: error", {"MLT306": ("error",)}),
     "telemetry": ("yes", True),
+    "system_metrics": ("on", True),
     "allow_pickle": ("true", True),
 }
 
@@ -94,7 +95,7 @@ def test_argument_then_variable_then_file_then_default(name: str, bare_workspace
     path = write_ini(bare_workspace, f"[mltoolkit]\n{name.upper()} = {text}\n")
     assert (settings.resolve(name).value, settings.resolve(name).origin) == (expected, str(path))
 
-    third = {"variables": "HOME", "warm": "yes", "telemetry": "no", "allow_pickle": "off"}.get(name, str(SETTINGS[name].default))
+    third = {"variables": "HOME", "warm": "yes", "telemetry": "no", "allow_pickle": "off", "system_metrics": "no"}.get(name, str(SETTINGS[name].default))
     write_ini(bare_workspace, f"[mltoolkit]\n{name} = {third}\n")
     monkeypatch.setenv(f"MLTOOLKIT_{name.upper()}", text)
     found = settings.resolve(name)

@@ -24,10 +24,10 @@ from .plan import Plan, plan, reserved
 from .session import Stop, stop_on_signals
 from ..notebook import document
 from ..notebook.conversion import jsonable
-from ..record import checkpoint, environment, runs
+from ..record import anomalies, checkpoint, environment, runs
 from ..record.joining import preparation
 from ..record.journal import Journal
-from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Run
+from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Noticed, Run
 from ..record.outlets import removals
 from ..record.redaction import Redactor
 
@@ -241,6 +241,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
         "IPYNB_FILE": plan.source,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the runner does it, see `_measured`
     }
     variables |= environment.decisive(plan.seed)
     if recording.store is not None or settings.is_workspace(plan.root):
@@ -356,6 +357,8 @@ def conclude(
         said = recording.redactor.value({"message": outcome.message, "ename": outcome.ename, "evalue": outcome.evalue})
         run.failure = Failure(cell=outcome.cell, signal=outcome.signal, **said)
     run.warnings += recording.redactor.value(outcome.warnings)
+    with _tolerated(run, "what was noticed in its metrics could not be read back"):
+        run.anomalies = _anomalies(recording)
     with _tolerated(run, "what datasets it used could not be read back"):
         run.datasets = _datasets(recording)
     if recording.store is not None:
@@ -446,6 +449,13 @@ def _marked(notebook: NotebookNode, run: Run) -> Iterator[NotebookNode]:
         notebook.cells = cells
 
 # %% ../../nbs/03_execution/04_run.ipynb #1b3d6eeb
+def _anomalies(recording: Recording) -> list[Noticed]:
+    """What the notebook's watches noted; from here on it is in the manifest."""
+    found = [Noticed(**recording.redactor.value(entry)) for entry in anomalies.noted(recording.folder)]
+    (recording.folder / anomalies.RECORDS).unlink(missing_ok=True)
+    return found
+
+
 def _datasets(recording: Recording) -> list[DatasetUse]:
     from mltoolkit.record import inputs
 
@@ -480,6 +490,8 @@ def close_tracked(recording: Recording) -> None:
     tags = {"mltoolkit.exit_code": str(run.exit_code)}
     if run.failure:
         tags["mltoolkit.failure"] = run.failure.message
+    if run.anomalies:
+        tags[anomalies.TAG] = anomalies.tag_of(json.loads(each.model_dump_json()) for each in run.anomalies)
 
     def close(files: Path | None) -> None:
         tracking.reached(lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=files), uri)
@@ -550,6 +562,15 @@ def carry_out(
             stopping.close()
 
 
+def _measured(recording: Recording) -> contextlib.AbstractContextManager[None]:
+    """Log what the machine does meanwhile, if the setting `system_metrics` says so."""
+    if recording.store is None or not settings.get("system_metrics", start=recording.plan.root):
+        return contextlib.nullcontext()
+    from mltoolkit.record.system_metrics import measured
+
+    return measured(recording.run.run_id, recording.store.tracking_uri, recording.run.warnings)
+
+
 def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Callable[[Recording], None]) -> Outcome:
     """Let the engine run; what goes wrong around it becomes an outcome, so that the run is concluded."""
     notebook = recording.plan.notebook
@@ -558,7 +579,8 @@ def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Calla
         begun(recording)
         told = order(recording, watch)
         try:
-            return execute(notebook, told, stop)
+            with _measured(recording):
+                return execute(notebook, told, stop)
         finally:
             if told.journal:
                 told.journal.close()

@@ -19,8 +19,8 @@ from ..errors import Status, failure_for
 from ..notebook.conversion import jsonable
 
 # %% auto #0
-__all__ = ['SCHEMA_VERSION', 'Number', 'Failure', 'Cells', 'Kernel', 'GitState', 'Machine', 'DatasetUse', 'Run', 'schema',
-           'published_schema']
+__all__ = ['SCHEMA_VERSION', 'Number', 'Failure', 'Cells', 'Kernel', 'GitState', 'Machine', 'DatasetUse', 'Noticed', 'Run',
+           'schema', 'published_schema']
 
 # %% ../../nbs/02_record/06_manifest.ipynb #576f3e65
 SCHEMA_VERSION = 1
@@ -107,6 +107,17 @@ class DatasetUse(_Part):
     uri: str = ""
     changed: bool = Field(default=False, description="Whether the version's content changed while the run was reading it")
 
+
+class Noticed(_Part):
+    """What `mltoolkit.watch` noticed in the values that the notebook logged."""
+
+    what: str = Field(description="`nan`, `infinite`, `explosion`, `stall` or `silence`")
+    metric: str
+    step: int | None = None
+    value: Number | None = None
+    text: str = Field(description="One line for people")
+    run_id: str | None = Field(default=None, description="The MLflow run it was logged to")
+
 # %% ../../nbs/02_record/06_manifest.ipynb #c1667a4d
 class Run(_Part):
     """The record of one executed notebook."""
@@ -145,6 +156,7 @@ class Run(_Part):
     cells: Cells = Cells()
     metrics: dict[str, Number] = {}
     datasets: list[DatasetUse] = []
+    anomalies: list[Noticed] = []
     git: GitState | None = None
     environment: Machine = Machine()
     seed: int | None = None

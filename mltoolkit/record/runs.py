@@ -21,7 +21,8 @@ from ..errors import MltoolkitError, RunNotFound, Status
 from ..notebook import document
 from . import environment
 from .journal import recover
-from .manifest import Failure, Run
+from .anomalies import RECORDS, noted
+from .manifest import Failure, Noticed, Run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
@@ -297,6 +298,8 @@ def _rescue(folder: Path) -> bool:
     reserve(folder).unlink(missing_ok=True)
     run.status, run.exit_code = Status.lost, Status.lost.exit_code
     run.failure = Failure(message="the process that ran it is gone")
+    run.anomalies = [Noticed(**entry) for entry in noted(folder)]
+    (folder / RECORDS).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         run.ended_at = datetime.fromtimestamp((folder / JOURNAL).stat().st_mtime, UTC)  # its last sign of life
         run.duration_s = round((run.ended_at - run.started_at).total_seconds(), 3)

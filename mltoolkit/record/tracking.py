@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # %% auto #0
 __all__ = ['T', 'notebook_name', 'provenance', 'RunContext', 'start_afresh', 'workspace_environment', 'artifact_uri', 'client',
-           'reached', 'experiment_id', 'serve_ui', 'open_run', 'close_run', 'open_children']
+           'reached', 'experiment_id', 'open_run', 'close_run', 'open_children']
 
 # %% ../../nbs/02_record/05_tracking.ipynb #13ed9f42
 def notebook_name() -> str | None:
@@ -288,30 +288,6 @@ def experiment_id(
     if found.lifecycle_stage == "deleted":
         raise TrackingError(f"the experiment {name!r} is deleted; `mlflow experiments restore` brings it back", experiment=name)
     return str(found.experiment_id)
-
-# %% ../../nbs/02_record/05_tracking.ipynb #da876758
-def serve_ui(
-    port: int = 5000,
-    *,
-    start: str | Path | None = None,  # a path inside the workspace
-) -> None:
-    """Replace this process by MLflow's server. Raises `TrackingError` if the port is taken."""
-    import socket
-
-    root = settings.workspace(start)
-    client(root)  # creates the store, or says why it cannot be reached
-    variables = workspace_environment(root)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise TrackingError(f"port {port} is taken; name another with --port", port=port) from error
-    uri, artifacts = variables["MLFLOW_TRACKING_URI"], variables["_MLFLOW_SERVER_ARTIFACT_ROOT"]
-    print(f"mltoolkit: MLflow's UI over {environment.without_credentials(uri)} on http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
-    variables["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, which a process list would show
-    options = ["--default-artifact-root", artifacts, "--host", "127.0.0.1", "--port", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "server", *options], {**os.environ, **variables})  # noqa: S606
 
 # %% ../../nbs/02_record/05_tracking.ipynb #43b6b08c
 def open_run(

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from mltoolkit import __version__, settings
+from mltoolkit import __version__
 from mltoolkit.errors import MissingExtra, Status, TrackingError
 from mltoolkit.record import environment, tracking
 from mltoolkit.record.tracking import RunContext
@@ -520,35 +520,3 @@ def test_a_record_is_closed_even_if_its_files_cannot_be_kept(workspace: Path) ->
     with pytest.raises(TrackingError, match=r"did not accept a request"):
         tracking.reached(lambda: tracking.close_run(store, run, Status.succeeded, files=workspace / "files"), "sqlite:///x")
     assert store.get_run(run).info.status == "FINISHED"
-
-
-# --- MLflow's pages
-
-
-def test_the_server_is_asked_for_this_machine_only_and_without_the_password_in_sight(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Replaced(Exception):  # noqa: N818
-        pass
-
-    def execve(program: str, arguments: list[str], variables: dict[str, str]) -> None:
-        raise Replaced(program, arguments, variables)
-
-    monkeypatch.setattr(os, "execve", execve)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(TrackingError, match=rf"port {port} is taken; name another with --port"):
-            tracking.serve_ui(port)
-    with pytest.raises(Replaced) as caught:
-        tracking.serve_ui(port)
-    program, arguments, variables = caught.value.args
-    assert program == sys.executable
-    assert arguments[1:4] == ["-m", "mlflow", "server"]
-    assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
-    assert arguments[arguments.index("--port") + 1] == str(port)
-    uri = settings.get("tracking_uri")
-    assert uri not in arguments
-    assert variables["MLFLOW_BACKEND_STORE_URI"] == uri
-    assert f"http://127.0.0.1:{port}" in capsys.readouterr().err

@@ -114,7 +114,7 @@ def _looking_in(*folders: str) -> KernelSpecManager:
 # %% ../../nbs/03_execution/00d_links.ipynb #dc24740c
 @cache
 def _supervised() -> type[KernelManager]:
-    """Kernel managers whose command runs below the supervisor, where there is one."""
+    """Kernel managers whose command runs below the supervisor."""
     from jupyter_client.manager import KernelManager
 
     class Supervised(KernelManager):
@@ -124,15 +124,17 @@ def _supervised() -> type[KernelManager]:
             command: list[str] = super().format_kernel_cmd(extra_arguments)
             return [sys.executable, "-I", "-S", str(files("mltoolkit.execution") / "supervisor.py"), self.report, *command]
 
-    return Supervised if hasattr(os, "fork") else KernelManager
+    return Supervised
 
 
 def _manager(wanted: Wanted) -> KernelManager:
     """A manager of the kernel that is wanted. Raises `Invalid` for an unknown kernel."""
     from jupyter_client.kernelspec import NoSuchKernel
+    from jupyter_client.manager import KernelManager
 
     specs = kernel_specs()
-    manager = _supervised()(kernel_name=wanted.kernel_name, kernel_spec_manager=specs, connection_file=str(wanted.folder / "kernel.json"))
+    kind = _supervised() if hasattr(os, "fork") else KernelManager
+    manager = kind(kernel_name=wanted.kernel_name, kernel_spec_manager=specs, connection_file=str(wanted.folder / "kernel.json"))
     manager.report = str(wanted.report)  # type: ignore[attr-defined]
     try:
         manager.kernel_spec  # noqa: B018 (it is looked for now)

@@ -182,8 +182,9 @@ def test_memory_for_what_is_preloaded_is_in_one_piece_and_the_rest_given_back() 
 
 
 def test_a_spare_is_taken_and_another_comes(place: Place) -> None:
-    place.execute("1")
+    first = int(place.execute("import os; print(os.getpid())").text)
     (state,) = kernels.zygotes()
+    wait_for(lambda: gone(first), "the first kernel to be gone")
     for _ in range(3):
         spare = wait_for(lambda: waiting(state.pid), "a spare")
         ran = place.execute("import os; print(os.getpid())")

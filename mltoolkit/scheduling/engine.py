@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -35,6 +36,14 @@ QUEUE = "mltoolkit"
 POLL = 2.0  # seconds from one look at the queue to the next, while nobody says that there is something in it
 
 
+class _Unforced(sqlite3.Connection):
+    """A connection whose changes reach the disk with the next one that `instances` forces: a power cut undoes the last of them together."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
 def launch(
     store: Store,
     executor: str,  # name of this process in the engine's data
@@ -50,7 +59,7 @@ def launch(
         config={
             "name": "mltoolkit", "system_database_url": address, "application_version": VERSION, "executor_id": executor, "log_level": "ERROR",
             "console_log_level": "ERROR", "notification_listener_polling_interval_sec": 2.0, "scheduler_polling_interval_sec": 3600.0,
-            "use_listen_notify": False,
+            "use_listen_notify": False, "db_engine_kwargs": {"connect_args": {"factory": _Unforced}} if store.is_sqlite else None,
         }
     )  # fmt: skip
     logging.getLogger("dbos").setLevel(logging.ERROR)  # that a database is away is said by the scheduler, once

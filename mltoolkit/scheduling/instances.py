@@ -181,7 +181,7 @@ def advance(
     limit: int = 1000,  # how many start at most
 ) -> Turn:
     """Let what may start go to the queue."""
-    return store.write(lambda connection: _advance(connection, jobs, time.time() if now is None else now, limit))
+    return store.write(lambda connection: _advance(connection, jobs, time.time() if now is None else now, limit), forced=False)
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #d47586b2
 def pending(
@@ -351,7 +351,8 @@ def note(
     **values: Any,  # columns of the attempt
 ) -> None:
     """Note something about an attempt."""
-    store.write(lambda connection: connection.execute(sa.update(ATTEMPTS).where(ATTEMPTS.c.key == key, ATTEMPTS.c.number == number).values(**values)))
+    mine = (ATTEMPTS.c.key == key, ATTEMPTS.c.number == number)
+    store.write(lambda connection: connection.execute(sa.update(ATTEMPTS).where(*mine).values(**values)), forced=False)
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #5d801285
 @dataclass(frozen=True)

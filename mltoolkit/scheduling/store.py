@@ -156,13 +156,15 @@ class Store:
         self,
         change: Callable[[sa.Connection], T],  # may be called again
         patience: float = 600.0,  # seconds
+        *,
+        forced: bool = True,  # False: a file need not have reached the disk; a power cut may undo this, with all that came after it
     ) -> T:
         """Make a change in one transaction, after every other one; try again while the database is out of reach.
 
         Raises `MltoolkitError` if it stays so."""
 
         def changed() -> T:
-            with self.engine.begin() as connection:
+            with self.engine.execution_options(forced=forced).begin() as connection:
                 if not self.is_sqlite:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(7239150)"))
                 return change(connection)
@@ -269,7 +271,10 @@ def _sqlite_engine(address: sa.URL, busy: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("writes", True):
+            connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('forced', True) else 'NORMAL'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
 
     return engine
 

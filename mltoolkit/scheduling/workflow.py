@@ -315,7 +315,7 @@ def _keep_house(worker: Worker) -> None:
     if now - worker.beat >= BEAT:
         worker.beat = now
         alive = worker.store.write(
-            lambda c: c.execute(sa.update(WORKERS).where(WORKERS.c.id == worker.id, WORKERS.c.ended.is_(None)).values(beat=time.time())).rowcount
+            lambda c: c.execute(sa.update(WORKERS).where(WORKERS.c.id == worker.id, WORKERS.c.ended.is_(None)).values(beat=time.time())).rowcount, forced=False
         )
         if not alive:
             _disown(worker)

@@ -61,6 +61,13 @@ def test_what_is_refused_is_invalid(order: Callable[..., Order]) -> None:
     assert "n" in result["reason"]
 
 
+def test_what_does_not_pass_the_gate_is_not_begun(order: Callable[..., Order]) -> None:
+    result = perform(order("open('begun', 'w'); nobody_knows_it"))
+    assert (result["state"], result["run_id"], Path("begun").exists()) == ("invalid", None, False)
+    assert "did not pass the gate" in result["reason"]
+    assert "MLT103" in result["reason"]
+
+
 def test_memory_has_a_limit(order: Callable[..., Order]) -> None:
     result = perform(order("import time; held = bytearray(400_000_000); held[::4096] = b'x' * len(held[::4096]); time.sleep(60)", memory=300_000_000))
     assert result["state"] == "kernel_died"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -145,6 +146,30 @@ def test_every_command_says_what_it_knows_as_json(store: Store) -> None:
     assert [each["last_state"] for each in told("list")] == ["failed", None]
     (again,) = told("run", "a", "--from-failure", "--detach")
     assert (again["key"], again["state"], again["attempt"]) == (key, "waiting", 1)
+
+
+def test_a_unit_for_systemd(store: Store) -> None:
+    unit = CliRunner().invoke(cli.main, ["serve", "--install-systemd", "--name", "one"])
+    assert unit.exit_code == 0, unit.output
+    lines = unit.stdout.splitlines()
+    assert f"WorkingDirectory={store.root}" in lines
+    (command,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert command.endswith(" serve --name one")
+    assert {"Restart=always", "KillMode=mixed"} <= set(lines)
+    assert any(line.startswith("TimeoutStopSec=") for line in lines), "what runs has its grace time before systemd kills"
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown() -> str:
+        line = cli_jobs._Line(3, quiet=False)
+        line.show(["succeeded", "running", "waiting"])
+        line.tell("a@1: succeeded")
+        line.close()
+        return capsys.readouterr().err
+
+    assert shown() == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert [text.strip() for text in shown().split("\r\x1b[K")] == ["", "1 of 3 done, 1 running", "a@1: succeeded", ""]
 
 
 def test_rescue(store: Store) -> None:

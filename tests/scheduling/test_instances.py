@@ -12,9 +12,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from dbos._dbos import _get_dbos_instance
 
 from mltoolkit.errors import Invalid
 from mltoolkit.scheduling import history, instances, scheduler, ticks
+from mltoolkit.scheduling.engine import engine
 from mltoolkit.scheduling.instances import Begun, Ended
 from mltoolkit.scheduling.jobs import Job, Jobs, Retries, Schedule
 from mltoolkit.scheduling.store import INSTANCES, SCHEDULES, State, Store, attempts_of, instance, open_store
@@ -167,6 +169,16 @@ class TestTurns:
         assert scheduler.backfill(store, known, "a", "2013-01", "2013-06", workers=3) == keys
         assert len(states(store)) == 6
 
+    def test_a_backfill_of_one_at_a_time_is_in_order(self, store: Store) -> None:
+        known = jobs(job("a", schedule=Schedule(cron="0 0 1 * *", timezone="Europe/Berlin")))
+        keys = scheduler.backfill(store, known, "a", "2013-01", "2013-03")
+        order = []
+        while begun := start(store, known):
+            order += [each.row["key"] for each in begun]
+            for each in begun:
+                end(store, known, each)
+        assert order == keys == sorted(keys)
+
     def test_a_long_backlog_hides_nothing_and_says_why_it_waits(self, store: Store) -> None:
         known = jobs(job("a", schedule=Schedule(cron="0 0 * * *", timezone="Europe/Berlin")), job("b"))
         scheduler.backfill(store, known, "a", "2010-01-01", "2012-12-31", workers=2)
@@ -306,6 +318,16 @@ class TestTicks:
             each.join()
         assert len(states(store)) == 48
         assert len(started) == len(set(started)) == 1, "one of the job at a time"
+
+
+class TestStore:
+    def test_only_what_a_power_cut_may_not_undo_waits_for_the_disk(self, store: Store) -> None:
+        def level(connection: sa.Connection) -> Any:
+            return connection.exec_driver_sql("PRAGMA synchronous").scalar()
+
+        assert [store.write(level), store.write(level, forced=False), store.write(level)] == [2, 1, 2]
+        with engine(store), _get_dbos_instance()._sys_db.engine.connect() as connection:
+            assert level(connection) == 1, "the engine's own, which the next change of an instance takes along"
 
 
 class TestHistory:

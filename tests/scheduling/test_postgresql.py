@@ -85,11 +85,13 @@ def test_a_dead_machine_s_work(place: Place) -> None:
     end_all_of(far)
     place.hold.unlink()
     place.until(lambda: sorted(place.states()) == ["running", "running", "succeeded", "succeeded"], "what was queued to be done by the other")
+    place.stop(near)  # or it would take one of the two
 
     place.hold.touch()
     far = place.start("worker", "--name", "far", "--slots", "2", after=ELSEWHERE)
     place.begun(6)  # both that it was at, again
     end_all_of(far)
+    near = place.start("worker", "--name", "near", "--slots", "1")
     refused = place.run("jobs", "rescue", "far")
     assert (refused.returncode, "alive" in refused.stderr) == (2, True), "it showed signs of life a moment ago"
     place.hold.unlink()

@@ -92,7 +92,7 @@ def _has_sample(folder: str) -> bool:
 def _compare_predictions(told: list[dict[str, Any]], tolerance: Tolerance) -> TextComparison:
     if problem := next((each["problem"] for each in told if "problem" in each), ""):
         return TextComparison(Verdict.different, [], "other files", f"other files, and predictions cannot be compared: {problem}")
-    bundles = [{"application/json": each["predicted"]} for each in told]
+    bundles = [{"application/json": {"predicted": each["predicted"]}} for each in told]  # a list of texts would be taken for lines
     [(_, found)] = compare_bundles(bundles[0], bundles[1], Sides(tolerance=tolerance))
     return found
 

@@ -129,8 +129,7 @@ def worktree(
     place = folder / f"{run.run_id[:8]}-{uuid4().hex[:8]}"
     with _held(place.with_suffix(".lock")):
         try:
-            options = [f"-c{option}" for option in (f"core.hooksPath={os.devnull}", *_WITHOUT_LFS)]
-            if _git(root, *options, "worktree", "add", "--quiet", "--detach", str(place), git.commit) is None:
+            if _git(root, *_PLAINLY, "worktree", "add", "--quiet", "--detach", str(place), git.commit) is None:
                 refuse([f"commit {git.commit[:12]} could not be checked out"])
             top = Path((_git(root, "rev-parse", "--show-toplevel") or str(root)).strip())
             refuse([*_submodules(place, top), *_large_files(place)])
@@ -156,7 +155,7 @@ def _as_workspace(place: Path, root: Path) -> Path:
     return place
 
 # %% ../../nbs/03_execution/07_rebuilding.ipynb #3edf3bfc
-_WITHOUT_LFS = ("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false")
+_PLAINLY = ("-c", f"core.hooksPath={os.devnull}", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.process=", "-c", "filter.lfs.required=false")
 
 
 def _submodules(place: Path, top: Path) -> Iterator[str]:
@@ -169,7 +168,7 @@ def _submodules(place: Path, top: Path) -> Iterator[str]:
         there = (source / ".git").exists() and _git(source, "cat-file", "-e", f"{commit}^{{commit}}") is not None
         if not there or _git(place, "clone", "--quiet", "--shared", "--no-checkout", str(source), str(target)) is None:
             yield f"submodule {path} at commit {commit[:12]} is not here; `git submodule update --init --recursive` may bring it"
-        elif _git(target, *(f"-c{option}" for option in _WITHOUT_LFS), "checkout", "--quiet", "--detach", commit) is None:
+        elif _git(target, *_PLAINLY, "checkout", "--quiet", "--detach", commit) is None:
             yield f"submodule {path} at commit {commit[:12]} could not be checked out"
         else:
             yield from _submodules(target, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -172,6 +173,10 @@ def test_what_was_edited_afterwards_is_found_at_its_place(recorded: Recorded, mo
     cell = next(place for place, each in enumerate(edited.cells) if "load_dataset('p/raw')" in each.source)
     edited.cells[cell].outputs[0].text = edited.cells[cell].outputs[0].text.replace("3 ", "4 ", 1)
     document.write(edited, copy)
+    [stored] = recorded.stores.glob(f"artifacts/**/{recorded.good.run_id}/**/good.ipynb")
+    artifact, changed = stored.read_bytes(), document.read(stored)
+    changed.cells[-1].source += "  # as if"
+    document.write(changed, stored)
     store.log_metric(recorded.good.run_id, "total", kept + 1)
     told = json.loads(manifest)
     told["environment"]["packages"]["click"] = "0.0.1"
@@ -185,15 +190,18 @@ def test_what_was_edited_afterwards_is_found_at_its_place(recorded: Recorded, mo
         done = CliRunner().invoke(main, ["reproduce", recorded.good.run_id, "--env", "current"])
     finally:
         copy.write_bytes(original)
+        stored.write_bytes(artifact)
         part.write_bytes(content)
         (folder / "manifest.json").write_bytes(manifest)
         store.log_metric(recorded.good.run_id, "total", kept)
     assert done.exit_code == 1
     lines = done.output.splitlines()
-    assert lines[0] == "different"
+    assert lines[0] == "different", done.output
     at = lines.index(f"cell {cell + 1}, stdout in the copy of the run's folder")
     assert lines[at + 1].startswith("  original  3 /")
     assert lines[at + 2].startswith("  repeated  4 /")
+    source = lines.index(f"cell {len(edited.cells)}, source")  # of the notebook that the store has
+    assert lines[source + 1].endswith("# as if")
     assert "metric total in the tracking store" in lines
     assert f"  original  {kept!r}" in lines
     assert "dataset p/tail version 1 written" in lines
@@ -227,6 +235,10 @@ def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
     assert "was cancelled" in why(changed(status=Status.cancelled), root)
     assert "was refused" in why(changed(status=Status.invalid), root)
     assert why(changed(secrets=["a"], seed=None), root).count(";") == 2  # all of it at once
+    git(tmp_path, "clone", "-q", str(root), "lost")
+    git(tmp_path / "lost", "commit", "-q", "--amend", "-m", "another history")
+    git(tmp_path, "clone", "-q", "--single-branch", f"file://{tmp_path}/lost", "later")
+    assert why(good, tmp_path / "later").startswith(f"commit {(good.git or GitState()).commit[:12]} is not in this clone; `git fetch")  # type: ignore[index]
     gone = DatasetUse(event="read", name="p/raw", version=7, digest="d")
     assert "has no version 7" in why(changed(datasets=[gone]), root)
     assert "is now" in why(changed(datasets=[gone.model_copy(update={"version": 1})]), root)
@@ -269,6 +281,45 @@ def test_code_that_is_not_the_recorded_one(recorded: Recorded) -> None:
     assert reproduce._diff(recorded.bad.model_copy(update={"run_id": "0" * 32, "git": None}), recorded.root) == b""
     with pytest.raises(Unrepeatable, match="what was not committed is gone"):
         reproduce._diff(recorded.bad.model_copy(update={"run_id": "0" * 32}), recorded.root)
+
+
+def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    for folder in (inner, outer):
+        folder.mkdir()
+        git(folder, "init", "-q")
+    (inner / "module.py").write_text("answer = 42\n")
+    content = b"0123456789" * 200
+    digest = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
+    (outer / "large.bin").write_text(pointer)
+    (outer / "about.md").write_text(f"a pointer begins so:\n\n{pointer}")
+    (outer / "settings.ini").write_text("[mltoolkit]\n")
+    git(inner, "add", "-A")
+    git(inner, "commit", "-qm", "inner")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "lib/inner")
+    git(outer, "add", "-A")
+    git(outer, "commit", "-qm", "outer")
+    run = recorded.good.model_copy(update={"git": GitState(commit=git(outer, "rev-parse", "HEAD"), prefix="")})
+
+    def lacks() -> list[str]:
+        with pytest.raises(Unrepeatable) as caught, rebuilding.worktree(run, b"", outer):
+            pass
+        return list(caught.value.missing)
+
+    gone = "the content of large.bin, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it"
+    assert lacks() == [gone]
+    kept = outer / ".git/lfs/objects" / digest[:2] / digest[2:4] / digest
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    with rebuilding.worktree(run, b"", outer) as place:
+        assert (place / "lib/inner/module.py").read_text() == "answer = 42\n"
+        assert (place / "large.bin").read_bytes() == content
+        assert (place / "about.md").read_text().endswith(pointer)
+    commit = git(inner, "rev-parse", "HEAD")
+    git(outer, "submodule", "--quiet", "deinit", "--force", "--all")
+    assert lacks() == [f"submodule lib/inner at commit {commit[:12]} is not here; `git submodule update --init --recursive` may bring it"]
+    assert git(outer, "worktree", "list").count("\n") == 0
 
 
 def test_requests_that_make_no_sense(recorded: Recorded) -> None:

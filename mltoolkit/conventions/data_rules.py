@@ -17,8 +17,8 @@ from .packaging import _declared
 from .rules import Found, Rule, Workspace, at, constant, has_keyword, keyword, live, rule
 
 # %% auto #0
-__all__ = ['RULES', 'no_contract', 'no_origin', 'expired', 'data_in_git', 'personal_data_shown', 'personal_data_read',
-           'addresses_shown']
+__all__ = ['RULES', 'no_contract', 'no_origin', 'expired', 'data_in_git', 'pickled_model', 'personal_data_shown',
+           'personal_data_read', 'addresses_shown']
 
 # %% ../../nbs/04_conventions/07_data_rules.ipynb #0ebf7a3b
 _SAVES = ("mltoolkit.save_dataset", "mltoolkit.record.dataset.save_dataset")
@@ -100,6 +100,34 @@ def data_in_git(workspace: Workspace) -> Iterator[Found]:
             continue
         if kind in _MODELS or size > _SMALL:
             yield Found(f"{'a model' if kind in _MODELS else 'data'} of {size / 1e6:.1f} MB is committed to git", path=name)
+
+# %% ../../nbs/04_conventions/07_data_rules.ipynb #5a8c1d21
+_WRITES = re.compile(r"mlflow\.(\w+)\.(?:log|save)_model")
+_PICKLED = frozenset(("pickle", "cloudpickle", "mlflow.sklearn.SERIALIZATION_FORMAT_PICKLE", "mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE"))
+_PATHS = ("str", "pathlib.Path", "os.path.join", "os.fspath")
+
+
+@rule(
+    "MLT508", "pickled-model",
+    why="Whoever loads it runs what is in it, and so does whoever loads what somebody has put in its place.",
+    fix="leave the format to MLflow, or log a Python model as code, by its file; if it has to be a pickle, say so by `# noqa: MLT508`",
+    bad=("import mlflow.sklearn", "mlflow.sklearn.log_model(model, name='model', serialization_format='cloudpickle')"),
+    good=("import mlflow.sklearn", "mlflow.sklearn.log_model(model, name='model')"),
+)  # fmt: skip
+def pickled_model(notebook: Notebook) -> Iterator[Found]:
+    """A model is written as a pickle."""
+    for each in notebook.live_calls:
+        written = _WRITES.fullmatch(each.name)
+        if written is None:
+            continue
+        form, model = keyword(each.node, "serialization_format"), keyword(each.node, "python_model")
+        if form is not None and (constant(form) or notebook.full_name(form)) in _PICKLED:
+            yield at(each, "this model is written as a pickle")
+        elif written[1] == "pyfunc" and (isinstance(model, ast.Lambda) or (isinstance(model, ast.Call) and notebook.full_name(model.func) not in _PATHS)):
+            yield at(each, "this Python model is written as a pickle of its object")
+        elif written[1] in ("statsmodels", "pmdarima"):
+            yield at(each, f"MLflow writes models of {written[1]} as pickles")
+
 
 # %% ../../nbs/04_conventions/07_data_rules.ipynb #22478248
 _PERSONAL = re.compile(
@@ -198,4 +226,4 @@ def addresses_shown(notebook: Notebook) -> Iterator[Found]:
             yield Found(f"the output shows {len(found)} e-mail addresses", cell.index)
 
 
-RULES: list[Rule] = [no_contract, no_origin, expired, data_in_git, personal_data_shown, personal_data_read, addresses_shown]
+RULES: list[Rule] = [no_contract, no_origin, expired, data_in_git, pickled_model, personal_data_shown, personal_data_read, addresses_shown]

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import os
 import pickletools
+import re
 import shutil
 import tempfile
 import threading
@@ -49,19 +50,22 @@ def danger(
     return _danger_in_archive(path) if zipfile.is_zipfile(path) else None
 
 
-_IMPORTS = frozenset(("GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"))
+_IMPORTS, _CALLS = frozenset(("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")), frozenset(("REDUCE", "BUILD", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STOP"))
 
 
 def _old_pickle(path: Path) -> bool:
-    """Whether a file is a pickle of protocol 0 or 1 that imports something."""
+    """Whether a file is a pickle without the mark of its protocol, which imports something: as far as it would be followed."""
     imports = False
     try:
         with path.open("rb") as file:
-            for operation, _, _ in pickletools.genops(file):
-                imports |= operation.name in _IMPORTS
+            for operation, argument, _ in pickletools.genops(file):
+                named = operation.name in ("GLOBAL", "INST") and re.fullmatch(r"[\w.]+ [\w.]+", str(argument))  # and not the words of a text
+                imports |= operation.name in _IMPORTS or bool(named)
+                if imports and operation.name in _CALLS:
+                    return True
     except Exception:  # noqa: BLE001 (no pickle, for whatever reason)
         return False
-    return imports
+    return False
 
 
 def _danger_in_archive(path: Path) -> str | None:

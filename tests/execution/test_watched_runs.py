@@ -41,13 +41,17 @@ with watch(stop="nan", patience=3) as watching:
 """
 
 
-def test_a_notebook_whose_loss_is_no_number_any_more(workspace: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_a_notebook_whose_loss_is_no_number_any_more(workspace: Path, write: Write, monkeypatch: pytest.MonkeyPatch, warm: bool) -> None:
     monkeypatch.setenv("MLTOOLKIT_SYSTEM_METRICS", "yes")
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
+    monkeypatch.setenv("MLTOOLKIT_PRELOAD", "mlflow, numpy, sklearn.linear_model")
+    monkeypatch.setenv("MLTOOLKIT_WARM", "yes" if warm else "no")
     with pytest.raises(NotebookFailed, match="TrainingStopped: log_loss is NaN at step 6") as caught:
-        run_notebook(write("train.ipynb", TRAIN, "never = 1"))
+        run_notebook(write("train.ipynb", TRAIN, "never = 1"), warm=warm)
     run = caught.value.run
     assert run.warnings == []
+    assert run.kernel.warm is warm
 
     # While it ran: the line among the outputs, where it happened.
     printed = "".join(output.get("text", "") for cell in document.read(run.output).cells for output in cell.get("outputs", []))
@@ -74,7 +78,7 @@ def test_a_notebook_whose_loss_is_no_number_any_more(workspace: Path, write: Wri
     # What the machine did, until the end and once each.
     steps = [point.step for point in store.get_metric_history(run.run_id, "system/cpu_utilization_percentage")]
     assert steps == list(range(len(steps)))
-    assert len(steps) >= 2
+    assert len(steps) >= 1
     assert record.data.metrics["system/system_memory_usage_megabytes"] > 0
     assert not [thread for thread in threading.enumerate() if "SystemMetrics" in thread.name]
 

@@ -236,6 +236,8 @@ def _followed(
         _print_json(done.model_dump(mode="json") | further)
     else:
         click.echo(f"{done.run_id}  {done.status}  {done.duration_s:.1f} s  {done.output}")
+    if done.exit_code:
+        sys.exit(done.exit_code)
     return done
 
 

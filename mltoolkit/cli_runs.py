@@ -5,6 +5,7 @@
 # %% ../nbs/09f_cli_runs.ipynb #2b08c7e3
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mltoolkit.record.manifest import Run
 
 # %% auto #0
-__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_show', 'show', 'resume', 'diff']
+__all__ = ['runs', 'runs_list', 'runs_repair', 'runs_sync', 'runs_show', 'show', 'resume', 'diff']
 
 # %% ../nbs/09f_cli_runs.ipynb #4250a9bd
 def _question_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,6 +86,28 @@ def runs_repair(as_json: bool) -> None:
         _print_json(closed)
     else:
         click.echo("\n".join(closed) if closed else "every open run has its process")
+
+
+@runs.command("sync")
+@click.option("--wait", default="60s", show_default=True, metavar="T", help="How long something may take to arrive: 90, 90s, 20m.")
+@_json_option
+def runs_sync(wait: str, as_json: bool) -> None:
+    """Ship to the tracking store what runs have logged and it has not taken yet."""
+    from mltoolkit.errors import UNDELIVERED, Invalid
+    from mltoolkit.record.shipping import sync
+    from mltoolkit.settings import duration
+
+    try:
+        seconds = duration(wait)
+    except ValueError as error:
+        raise Invalid(f"--wait {wait}: {error}") from error
+    report = sync(wait=seconds or float("inf"))
+    if as_json:
+        _print_json(report.facts())
+    else:
+        click.echo(_harmless(report.line()))
+    if not report.complete:
+        sys.exit(UNDELIVERED)
 
 # %% ../nbs/09f_cli_runs.ipynb #024f0e98
 @runs.command("show")

@@ -12,10 +12,10 @@ from enum import StrEnum
 from typing import Any
 
 # %% auto #0
-__all__ = ['Status', 'MltoolkitError', 'Invalid', 'SettingsError', 'NotebookInvalid', 'ParameterError', 'OutputRefused',
-           'GateRefused', 'RunNotFound', 'MissingExtra', 'ModelRefused', 'Unrepeatable', 'DataError', 'DatasetNotFound',
-           'ContractViolated', 'TrackingError', 'TrainingStopped', 'NotebookFailed', 'KernelDied', 'TimedOut',
-           'EndedEarly', 'Cancelled', 'failure_for', 'Finding', 'nearest']
+__all__ = ['UNDELIVERED', 'Status', 'MltoolkitError', 'Invalid', 'SettingsError', 'NotebookInvalid', 'ParameterError',
+           'OutputRefused', 'GateRefused', 'RunNotFound', 'MissingExtra', 'ModelRefused', 'Unrepeatable', 'DataError',
+           'DatasetNotFound', 'ContractViolated', 'TrackingError', 'TrainingStopped', 'NotebookFailed', 'KernelDied',
+           'TimedOut', 'EndedEarly', 'Cancelled', 'failure_for', 'Finding', 'nearest']
 
 # %% ../nbs/00_base/00_errors.ipynb #7abee8ef
 class Status(StrEnum):
@@ -53,6 +53,7 @@ _EXIT_CODES = {
     Status.cancelled: 130,
     Status.lost: 1,
 }
+UNDELIVERED = 6  # a run that succeeded, and of which something has not reached the tracking server yet
 _MLFLOW = {
     Status.running: "RUNNING",
     Status.succeeded: "FINISHED",

@@ -132,6 +132,20 @@ def size(
         raise ValueError("a size is written 1000, 100kB, 10MB or 1GiB")
     return int(float(found[1]) * _BYTES[found[2]])
 
+
+def _bytes(text: str | int | None) -> int | None:
+    """Convert a size; None means no limit."""
+    return None if text is None or str(text).strip().lower() in _ENDLESS else size(text)
+
+
+def _count(text: str | int | None) -> int | None:
+    """Convert a number; None means no limit."""
+    if text is None or str(text).strip().lower() in _ENDLESS:
+        return None
+    if int(text) < 0:
+        raise ValueError("a limit is a number, 0 for nothing at all, or none")
+    return int(text)
+
 # %% ../nbs/00_base/01_settings.ipynb #399e69c1
 def _names(text: str | list[str]) -> list[str]:
     return text if isinstance(text, list) else [name.strip() for name in text.split(",") if name.strip()]
@@ -185,6 +199,9 @@ SETTINGS = {
         Setting("cell_timeout", duration, 43200.0, "Wall-clock limit of one cell; `none` for no limit."),
         Setting("start_timeout", duration, 120.0, "How long a kernel may take to start."),
         Setting("grace", _grace, 10.0, "How long an interrupted cell or a stopping kernel gets before it is killed."),
+        Setting("spool", _flag, True, "Let what runs of record log go through files on this machine, so that no tracking server is waited for."),
+        Setting("metric_limit", _count, 10_000_000, "Most metric points that one process logs to one run; `none` for no limit."),
+        Setting("artifact_limit", _bytes, "100GB", "Most bytes of artifacts that one process logs to one run; `none` for no limit."),
         Setting("variables", _names, "", "Environment variables (names, with commas) that the record of a run keeps."),
         Setting("diff_limit", size, 1_000_000, "Largest uncommitted diff that the record of a run keeps whole."),
         Setting("output_limit", size, 20_000_000, "Largest output of one cell kept in the notebook; the rest goes to a file beside it."),

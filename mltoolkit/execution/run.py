@@ -18,13 +18,13 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from .. import __version__, settings
-from ..errors import Status, TrackingError
+from ..errors import UNDELIVERED, Status, TrackingError
 from .engine import Order, Outcome, execute
 from .plan import Plan, plan, reserved
 from .session import Stop, stop_on_signals
 from ..notebook import document
 from ..notebook.conversion import jsonable
-from ..record import anomalies, checkpoint, environment, runs
+from ..record import anomalies, checkpoint, environment, recorder, runs
 from ..record.joining import preparation
 from ..record.journal import Journal
 from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Noticed, Run
@@ -210,7 +210,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
 
     plan, run = recording.plan, recording.run
     uri = settings.get("tracking_uri", start=plan.root)
-    recording.store = tracking.client(plan.root)
+    recording.store = recorder.recorder(plan.root)
     source = None if document.is_remote(plan.source) else plan.source
     recording.tags = tracking.provenance(source, root=plan.root, trigger=plan.trigger, git=state)
     if source is None:
@@ -222,11 +222,12 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
     run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
     began = run.started_at.timestamp()
     run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, run.parameters, began)
+    recorder.remember_run(plan.root, recording.store, run.run_id)
     run.tracking_uri = environment.without_credentials(uri)
 
 # %% ../../nbs/03_execution/04_run.ipynb #d82189d3
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
-                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "JPY_SESSION_NAME", "JPY_PARENT_PID")
+                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
 
 def kernel_environment(recording: Recording) -> dict[str, str]:
@@ -255,6 +256,7 @@ def kernel_environment(recording: Recording) -> dict[str, str]:
             "MLTOOLKIT_RUN_ID": run.run_id,
             "MLTOOLKIT_EXPERIMENT_ID": recording.experiment_id,
             "MLTOOLKIT_TAGS": json.dumps(recording.tags),
+            **recorder.spool_environment(plan.root),
         }
     return variables
 
@@ -362,6 +364,7 @@ def conclude(
     with _tolerated(run, "what datasets it used could not be read back"):
         run.datasets = _datasets(recording)
     if recording.store is not None:
+        _bring_in(recording)
         with _tolerated(run, "metrics could not be read back"):
             run.metrics = dict(recording.store.get_run(run.run_id).data.metrics)
     recording.complete &= outcome.as_ended
@@ -482,7 +485,7 @@ def _datasets(recording: Recording) -> list[DatasetUse]:
 
 # %% ../../nbs/03_execution/04_run.ipynb #828112c0
 def close_tracked(recording: Recording) -> None:
-    """Give the MLflow run its artifacts and its final state. Raises `TrackingError`."""
+    """Give the MLflow run its artifacts and its final state, by way of the spool if the store does not take them. Raises `TrackingError`."""
     from mltoolkit.record import tracking
 
     run = recording.run
@@ -497,13 +500,47 @@ def close_tracked(recording: Recording) -> None:
         tracking.reached(lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=files), uri)
 
     try:
-        close(recording.folder)
+        try:
+            close(recording.folder)
+        except TrackingError:
+            if recorder.is_spooled(recording.store) or not recorder.uses_spool(recording.plan.root):
+                raise
+            recording.store = recorder.spooled_client(recording.plan.root)
+            close(recording.folder)
     except TrackingError as error:
         runs.reserve(recording.folder).unlink(missing_ok=True)
         with contextlib.suppress(TrackingError):
             close(None)  # without artifacts, but to its end
         error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
         raise
+    if recorder.is_spooled(recording.store):
+        _leave_or_deliver(recording)
+
+
+def _bring_in(recording: Recording) -> None:
+    """Ship what the notebook has logged; what does not arrive in time is followed by the end of the run, through the spool."""
+    root = recording.plan.root
+    with _tolerated(recording.run, "what the notebook logged could not be shipped"):
+        report = recorder.deliver(root, recording.store)
+        if not report.complete and not recorder.is_spooled(recording.store):
+            recording.store = recorder.spooled_client(root)
+        if report.rejected:
+            recording.run.warnings.append(f"the tracking store refused {report.rejected} of what the notebook logged; {root / settings.LOCAL / 'spool' / 'rejected.jsonl'} says what and why")
+        if report.damaged:
+            recording.run.warnings.append(f"{report.damaged} lines of the spool were damaged, and could not be shipped")
+
+
+def _leave_or_deliver(recording: Recording) -> None:
+    """Ship the run's end; if it does not arrive, say so, and let the exit code say it, too."""
+    root, run = recording.plan.root, recording.run
+    report = recorder.deliver(root, recording.store, silence=2.0)
+    if report.complete:
+        return
+    run.warnings.append(recorder.left_behind(root, report))
+    if run.status is Status.succeeded:
+        run.exit_code = UNDELIVERED
+    with _tolerated(run, "the manifest could not be written"):
+        recording.save()
 
 # %% ../../nbs/03_execution/04_run.ipynb #29b0021c
 def run_notebook(
@@ -549,9 +586,7 @@ def carry_out(
 ) -> Run:
     """Do what `run_notebook` does once it has planned."""
     if track:
-        from mltoolkit.record import tracking
-
-        tracking.client(planned.root)  # takes seconds the first time, and nothing exists yet that would need an end
+        recorder.recorder(planned.root)  # takes seconds the first time, and nothing exists yet that would need an end
     stopping = stop or Stop()
     try:
         with reserved(planned.output), stop_on_signals(stopping):
@@ -579,7 +614,7 @@ def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Calla
         begun(recording)
         told = order(recording, watch)
         try:
-            with _measured(recording):
+            with _measured(recording), recorder.accompany(recording.plan.root, recording.store):
                 return execute(notebook, told, stop)
         finally:
             if told.journal:

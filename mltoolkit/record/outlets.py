@@ -24,7 +24,7 @@ from typing import Any
 from .redaction import Redactor
 
 # %% auto #0
-__all__ = ['REMOVALS', 'removals', 'Outlet', 'filtered_file', 'filtered_folder', 'filter_mlflow', 'guard_mlflow']
+__all__ = ['REMOVALS', 'removals', 'Outlet', 'filtered_file', 'filtered_folder', 'filter_mlflow', 'passing', 'guard_mlflow']
 
 # %% ../../nbs/02_record/03a_outlets.ipynb #ced5e2e1
 REMOVALS = "removals.jsonl"  # in the folder of a run
@@ -359,6 +359,11 @@ def filter_mlflow(
     """Let everything that this process logs to MLflow pass `outlet`."""
     _Passage.outlet = outlet
     guard_mlflow()
+
+
+def passing() -> Outlet | None:
+    """Return the outlet that all must pass in this process, if there is one."""
+    return _Passage.outlet
 
 
 def guard_mlflow() -> None:

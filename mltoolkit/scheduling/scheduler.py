@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from .. import settings
 from ..errors import Invalid, nearest
+from ..record.shipping import Caretaker
 from . import instances, ticks
 from .jobs import Job, Jobs, load
 from .notify import Post
@@ -95,7 +96,7 @@ def serve(
     definitions = Definitions(store.root, tell)
     post = Post(store, definitions, tell)
     worker = Worker(store, definitions, name=name, slots=slots, serves=schedules, tell=tell, ended=post)
-    with _signals() as signals:
+    with _signals() as signals, Caretaker(store.root):
         worker.start(lasting=lasting, leave=lambda: signals)
         post.start()
         tell(f"worker {worker.name} with {slots} slots on {store.shown}")

@@ -416,9 +416,12 @@ LOADED = ("mltoolkit.cli", "mltoolkit.execution.run", "mltoolkit.execution.worke
 
 def command_request(
     arguments: Sequence[str],  # the command line, with the program's name; or `zygote.WORKER`
+    env: Mapping[str, str] | None = None,  # its whole environment; default: this process's
 ) -> Request | None:
     """Return the request for a process that has the toolkit imported, in this one's place; None where none is wanted."""
     root = settings.workspace()
     if not settings.get("warm", start=root):
         return None
-    return Request((sys.executable,), tuple(arguments), os.getcwd(), dict(os.environ), str(root), LOADED, command=True)
+    variables = dict(os.environ if env is None else env)
+    settings.silence(variables, start=root)  # as what it does would do, and has done here if it was done here before
+    return Request((sys.executable,), tuple(arguments), os.getcwd(), variables, str(root), LOADED, command=True)

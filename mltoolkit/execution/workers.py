@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,10 +218,10 @@ class Process:
     def __init__(
         self,
         *,
-        forked: bool = False,  # whether to fork it, if that can be done at once
+        forked: Mapping[str, str] | None = None,  # the environment of one that is forked, if that can be done at once
     ) -> None:
         self.process: subprocess.Popen[bytes] | WarmProcess
-        made = _forked() if forked else None
+        made = None if forked is None else _forked(forked)
         if made is not None:
             self.process, self.requests, self.answers = made
             return
@@ -252,12 +252,12 @@ class Process:
         return code
 
 
-def _forked() -> tuple[WarmProcess, BinaryIO, BinaryIO] | None:
+def _forked(env: Mapping[str, str]) -> tuple[WarmProcess, BinaryIO, BinaryIO] | None:
     """A process with the toolkit imported, and the ends of its pipes; None if there is no zygote that has it."""
     down, requests = os.pipe()
     answers, up = os.pipe()
     try:
-        wanted = command_request([zygote.WORKER])
+        wanted = command_request([zygote.WORKER], env)
         if wanted is None:
             raise Unavailable("the setting warm says no")
         process = fork_kernel(wanted, files=[down, up, 2])
@@ -285,6 +285,7 @@ class Workers(Executor):
         self._lock = threading.Lock()
         self._processes: list[Process] = []
         self._closed = False
+        self._env = dict(os.environ)  # importing MLflow may change it
         for _ in range(number):
             self._idle.put(None)
 
@@ -318,7 +319,7 @@ class Workers(Executor):
         with self._lock:
             if self._closed:
                 raise OSError("the executor is shut down")
-            self._processes.append(Process(forked=True))
+            self._processes.append(Process(forked=self._env))
             return self._processes[-1]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

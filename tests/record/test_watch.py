@@ -63,6 +63,7 @@ def marks(store: MlflowClient, run_id: str) -> list[dict[str, Any]]:
         ({"patience": True}, "a whole number from 1"),
         ({"min_delta": -1}, "a number from 0"),
         ({"min_delta": "0.1"}, "a number from 0"),
+        ({"min_delta": None}, "a number from 0"),
         ({"explosion": math.nan}, "a number from 1"),
         ({"explosion": 0.5}, "a number from 1"),
         ({"silence": 0}, "a number above 0"),

@@ -42,7 +42,7 @@ def watch(
 
     With `stop`, it raises `TrainingStopped` where the value was logged; callbacks set their library's flag instead."""
     for name, number, least in (("patience", patience, 1), ("min_delta", min_delta, 0), ("explosion", explosion, 1), ("silence", silence, 0)):
-        wrong = (number is None and name == "min_delta") or (number is not None and (isinstance(number, bool) or not isinstance(number, int | float) or not number >= least or not math.isfinite(number)))
+        wrong = name == "min_delta" if number is None else isinstance(number, bool) or not isinstance(number, int | float) or not number >= least or not math.isfinite(number)
         if wrong or (name == "patience" and isinstance(number, float)) or (name == "silence" and number == 0):
             wanted = "a whole number from 1" if name == "patience" else f"a number {'above' if name == 'silence' else 'from'} {least}"
             raise Invalid(f"watch({name}={number!r}): {wanted}{'' if name == 'min_delta' else ', or None not to look for it'}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ui', 'tracking', 'tracking_serve']
 
-# %% ../nbs/09g_cli_tracking.ipynb #24ab82a2
+# %% ../nbs/09g_cli_tracking.ipynb #28e0b8f4
 @click.command()
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(0, 65535), help="0 for a free one.")
@@ -65,7 +65,7 @@ def _say(served: Served, as_json: bool, page: str) -> None:
         click.echo(f"mltoolkit: MLflow over {served.tracking_uri}, artifacts in {served.artifacts}; Ctrl-C ends it", err=True)
         click.echo(page)
 
-# %% ../nbs/09g_cli_tracking.ipynb #2fd1f908
+# %% ../nbs/09g_cli_tracking.ipynb #1097deb4
 @click.group(cls=_Group)
 def tracking() -> None:
     """Serve the workspace's tracking store."""

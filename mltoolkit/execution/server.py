@@ -253,10 +253,9 @@ def page_of(
     """Return the URL of MLflow's pages, or of one run's. Raises `RunNotFound`."""
     if run is None:
         return address
-    from mltoolkit.record import finding, runs
+    from mltoolkit.record.finding import made_by
 
-    root = settings.workspace(start)
-    run_id = finding.made_by(run).run_id if start is None else runs.find(run, start=start).run_id
-    store = tracking.client(root)
+    run_id = made_by(run, start=start).run_id
+    store = tracking.client(settings.workspace(start))
     tracked = tracking.reached(lambda: store.get_run(run_id), store.tracking_uri)
     return f"{address}/#/experiments/{tracked.info.experiment_id}/runs/{tracked.info.run_id}"

@@ -42,11 +42,11 @@ def watch(
 
     With `stop`, it raises `TrainingStopped` where the value was logged; callbacks set their library's flag instead."""
     for name, number, least in (("patience", patience, 1), ("min_delta", min_delta, 0), ("explosion", explosion, 1), ("silence", silence, 0)):
-        wrong = number is not None and (isinstance(number, bool) or not isinstance(number, int | float) or not number >= least or not math.isfinite(number))
+        wrong = name == "min_delta" if number is None else isinstance(number, bool) or not isinstance(number, int | float) or not number >= least or not math.isfinite(number)
         if wrong or (name == "patience" and isinstance(number, float)) or (name == "silence" and number == 0):
             wanted = "a whole number from 1" if name == "patience" else f"a number {'above' if name == 'silence' else 'from'} {least}"
             raise Invalid(f"watch({name}={number!r}): {wanted}{'' if name == 'min_delta' else ', or None not to look for it'}")
-    stops = KINDS if stop is True else (stop,) if isinstance(stop, str) else tuple(stop or ())
+    stops = KINDS if stop is True else _texts("stop", stop or ())
     for kind in stops:
         if kind not in KINDS:
             raise Invalid(f"watch(stop={stop!r}): {kind!r} is nothing that is looked for; {nearest(str(kind), KINDS)}")
@@ -57,9 +57,15 @@ def watch(
     return Watch(_patterns("metrics", metrics), frozenset(stops), limits, silence, _patterns("lower", lower), _patterns("higher", higher), tell)
 
 
+def _texts(name: str, given: Any) -> tuple[Any, ...]:
+    try:
+        return (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        raise Invalid(f"watch({name}={given!r}): a text, or several of them") from None
+
+
 def _patterns(name: str, given: Iterable[str]) -> tuple[str, ...]:
-    texts = (given,) if isinstance(given, str) else tuple(given)
-    for text in texts:
+    for text in (texts := _texts(name, given)):
         if not isinstance(text, str) or not text:
             raise Invalid(f"watch({name}): {text!r} is no name or pattern of a metric")
     return texts
@@ -83,6 +89,7 @@ class Watch:
         self.anomalies: list[Anomaly] = []  # all that was found, in order
         self.stopped: Anomaly | None = None  # what the loop was, or is to be, stopped for
         self._series: dict[tuple[str | None, str], Series] = {}
+        self._others: set[str] = set()  # names of values that were not watched
         self._lock = threading.RLock()
         self._owner: int | None = None  # the thread that opened the `with`
         self._pending: Anomaly | None = None  # not raised yet
@@ -97,7 +104,9 @@ class Watch:
         with self._lock:
             for name, value in values.items():
                 number = _number(value) if self._watched(name) else None
-                if number is not None:
+                if number is None:
+                    self._others.add(name)
+                else:
                     found += [replace(each, run_id=run_id) for each in self._of(run_id, name, higher).look(number, step)]
                     if self._clock:
                         self._clock.heard(name, step)
@@ -127,14 +136,17 @@ class Watch:
     def _of(self, run_id: str | None, name: str, higher: Iterable[str]) -> Series:
         key = (run_id, name)
         if key not in self._series:
-            self._series[key] = Series(name, direction(name, self.lower, (*self.higher, *higher)), self.limits)
+            way = direction(name, self.lower, (*self.higher, *higher))
+            if way is None and self.metrics:
+                _say(f"nothing tells whether {name} is better lower or higher, so only NaN and infinite values are looked for; lower= or higher= says it")
+            self._series[key] = Series(name, way, self.limits)
         return self._series[key]
 
     def _take(self, anomaly: Anomaly) -> None:
         self.anomalies.append(anomaly)
         if anomaly.what in self.stops:
             self.stopped = self.stopped or anomaly
-        print(f"mltoolkit.watch: {anomaly}{' (stopping)' if anomaly.what in self.stops else ''}", file=sys.stderr, flush=True)
+        _say(f"{anomaly}{' (stopping)' if anomaly.what in self.stops else ''}")
         _mark(anomaly)
         if self.tell is not None:
             self.tell(anomaly)
@@ -168,6 +180,10 @@ class Watch:
             raise _stopped(silent) from None
         if kind is None:
             self._stop([])
+            names = {name for _, name in self._series}
+            for pattern in self.metrics:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    _say(f"no value of {pattern} came; {nearest(pattern, names | self._others)}")
 
     def callback(self, library: str) -> Any:
         """Return a callback for `keras`, `lightning`, `xgboost`, `lightgbm` or `sklearn`; see `mltoolkit.record.callbacks`."""
@@ -184,6 +200,10 @@ def _number(value: Any) -> float | None:
         return math.inf if value > 0 else -math.inf
     except Exception:  # noqa: BLE001 (whatever it is, it is no number)
         return None
+
+
+def _say(text: str) -> None:
+    print(f"mltoolkit.watch: {text}", file=sys.stderr, flush=True)
 
 
 def _stopped(anomaly: Anomaly) -> TrainingStopped:
@@ -252,7 +272,7 @@ def _mark(anomaly: Anomaly) -> None:
 
         MlflowClient().set_tag(anomaly.run_id, TAG, tag_of(marks))
     except Exception as error:  # noqa: BLE001 (each store has errors of its own)
-        print(f"mltoolkit.watch: the run could not be marked: {type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        _say(f"the run could not be marked: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 # %% ../../nbs/02_record/12a_watch.ipynb #49ca783a
 class _Clock:

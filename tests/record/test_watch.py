@@ -63,12 +63,15 @@ def marks(store: MlflowClient, run_id: str) -> list[dict[str, Any]]:
         ({"patience": True}, "a whole number from 1"),
         ({"min_delta": -1}, "a number from 0"),
         ({"min_delta": "0.1"}, "a number from 0"),
+        ({"min_delta": None}, "a number from 0"),
         ({"explosion": math.nan}, "a number from 1"),
         ({"explosion": 0.5}, "a number from 1"),
         ({"silence": 0}, "a number above 0"),
         ({"silence": math.inf}, "a number above 0"),
         ({"lower": [""]}, r"watch\(lower\): '' is no name"),
         ({"higher": [3]}, r"watch\(higher\): 3 is no name"),
+        ({"lower": 3}, r"watch\(lower=3\): a text, or several"),
+        ({"stop": 3}, r"watch\(stop=3\): a text, or several"),
     ],
 )
 def test_a_slip_is_refused_before_the_loop_begins(asked: dict[str, Any], why: str) -> None:
@@ -149,6 +152,24 @@ def test_two_watches_see_the_same_and_one_may_stop_and_marks_add_up(store: Mlflo
     assert {each["metric"] for each in marks(store, run.info.run_id)} == {"loss", "auc"}
     with outer, pytest.raises(Invalid, match="open already"):
         outer.__enter__()
+
+
+def test_a_metric_that_never_came_and_one_whose_direction_nobody_knows_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with watch("los", "val_*", "energy", "loss", patience=2) as watching:
+        for step in range(9):
+            watching.observe({"loss": 1 / (step + 1), "accuracy": 0.5, "energy": 1.0}, step)
+    assert watching.anomalies == []
+    assert capsys.readouterr().err.splitlines() == [
+        "mltoolkit.watch: nothing tells whether energy is better lower or higher, so only NaN and infinite values are looked for; lower= or higher= says it",
+        "mltoolkit.watch: no value of los came; did you mean 'loss'?",
+        "mltoolkit.watch: no value of val_* came; known: accuracy, energy, loss",
+    ]
+    with pytest.raises(ZeroDivisionError), watch("los"):
+        raise ZeroDivisionError
+    with watch("energy", lower="energy", stop="stall", patience=2) as watching, pytest.raises(TrainingStopped):  # noqa: PT012
+        for _ in range(9):
+            watching.observe({"energy": 1.0})
+    assert "nothing tells" not in capsys.readouterr().err
 
 
 # --- what is done

@@ -144,9 +144,9 @@ def _executor(asked: str | Executor | None, workers: int | None, points: int) ->
     if workers is not None and workers < 1:
         raise Invalid(f"workers is {workers}; it is 1 or more", workers=workers)
     if asked is None:
-        own = Workers(workers or _processors())
+        own = Workers(min(workers or _processors(), points))
         try:
-            own.begin(min(workers or _processors(), points))
+            own.begin()
             yield own
         finally:
             own.shutdown()

@@ -280,6 +280,7 @@ class Workers(Executor):
         self,
         number: int,  # of processes
     ) -> None:
+        self._number = number
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="mltoolkit-worker")
         self._idle: SimpleQueue[Process | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -289,9 +290,9 @@ class Workers(Executor):
         for _ in range(number):
             self._idle.put(None)
 
-    def begin(self, number: int) -> None:
-        """Start so many processes before there is something to do, and let them import what takes them seconds."""
-        for _ in range(number):
+    def begin(self) -> None:
+        """Start the processes before there is something to do, and let them import what takes them seconds."""
+        for _ in range(self._number):
             self.submit(get_ready)
 
     def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:

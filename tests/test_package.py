@@ -10,6 +10,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
@@ -186,6 +187,7 @@ def test_doors_of_others_lead_to_ours(bare_workspace: Path) -> None:
 
 
 def test_package_ships_its_types_and_schema() -> None:
-    assert (PACKAGE / "py.typed").exists()
-    assert (PACKAGE / "record" / "run.schema.json").exists()
+    patterns = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mltoolkit"]
+    shipped = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    assert {PACKAGE / "py.typed", PACKAGE / "record" / "run.schema.json", PACKAGE / "scheduling" / "jobs.schema.json"} <= shipped
     assert os.access(PACKAGE / "execution" / "supervisor.py", os.R_OK)

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -232,6 +233,8 @@ def _attend(worker: Worker, key: str, dispatch: int) -> dict[str, Any] | None:
         result: dict[str, Any] = worker.runners.call(workflow_id(key, dispatch), attempts.perform, order, begun=known)
     except (EOFError, OSError) as error:
         return _interrupted(worker, key, begun.number, f"its runner died ({error or type(error).__name__})")
+    if result["state"] not in (State.succeeded, State.invalid):  # whatever killed the kernel may have killed its supervisor, too
+        attempts.clear(0, None, Path(folder), patience=1.0)
     return result
 
 

@@ -104,6 +104,27 @@ def test_a_killed_kernel_is_the_job_s_to_retry(place: Place) -> None:
     place.no_run_is_left_running()
 
 
+LEAVES = """
+import os, signal, subprocess, time
+from pathlib import Path
+child = Path({root!r}, "child.txt")
+if not child.exists():
+    child.write_text(str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid))
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+print(Path("/proc", child.read_text()).exists())
+"""  # ends its supervisor, and with it itself
+
+
+def test_what_a_dead_supervisor_could_not_end_is_gone_before_the_retry(place: Place) -> None:
+    place.notebook("leaves.ipynb", LEAVES.format(root=str(place.root)))
+    place.jobs("  leaves:\n    notebook: leaves.ipynb\n    retries: {times: 1, backoff: 1s, on: [kernel_died]}\n")
+    place.ask("jobs", "run", "leaves", "--date", "2013-01-01")
+    assert place.attempts() == [(1, "kernel_died"), (2, "succeeded")]
+    assert place.run("jobs", "logs", "leaves").stdout == "False\n"
+    place.mark.all_gone()
+
+
 def test_another_worker_of_the_machine_takes_over_at_once(place: Place) -> None:
     place.slow()
     place.jobs(ONE)

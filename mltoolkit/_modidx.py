@@ -1680,6 +1680,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'mltoolkit/execution/reproduce.py'),
                                                'mltoolkit.execution.reproduce._altered': ( '03_execution/reproduce.html#_altered',
                                                                                            'mltoolkit/execution/reproduce.py'),
+                                               'mltoolkit.execution.reproduce._changed': ( '03_execution/reproduce.html#_changed',
+                                                                                           'mltoolkit/execution/reproduce.py'),
                                                'mltoolkit.execution.reproduce._check_notebook': ( '03_execution/reproduce.html#_check_notebook',
                                                                                                   'mltoolkit/execution/reproduce.py'),
                                                'mltoolkit.execution.reproduce._compare_models': ( '03_execution/reproduce.html#_compare_models',

@@ -288,7 +288,7 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     made.changed_packages = rebuilding.changed_packages(run, repeated.environment.packages, repeated.environment.python)
     comparison, notebook = compare_with(original, repeated, request, _names(run, repeated, stage.place, root))
     comparison += _compare_models(original, repeated, stage, request)
-    comparison.facts += stage.altered.result()
+    comparison.facts += [*stage.altered.result(), *(_changed(run, repeated) if request.environment == "rebuilt" else [])]
     made.take(comparison)
     if page is None:
         return None
@@ -297,6 +297,13 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     document.write_atomically(place, shown, durable=False)
     made.page = str(place)
     return shown
+
+
+def _changed(run: Run, repeated: Run) -> list[Difference]:
+    """What a rebuilt environment has otherwise than it was built: somebody changed it."""
+    before, after = run.environment.packages, repeated.environment.packages
+    names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    return [Difference(f"package {name} in the rebuilt environment", Verdict.different, before.get(name, "(none)"), after.get(name, "(none)")) for name in names]
 
 
 def _compare_models(original: Original, repeated: Run, stage: _Stage, request: Request) -> Comparison:

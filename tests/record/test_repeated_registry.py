@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from mltoolkit.record.repeated_registry import RepeatedRegistry
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileStore]:
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     """A registry in files, as everybody's; its versions 1 and 3 are from before `tmp_path/began`, 4 from after it."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = FileStore((tmp_path / "shared").as_uri())
@@ -33,7 +32,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileStor
     store.create_registered_model("newer")
     store.set_registered_model_alias("delay", "candidate", "4")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
-    yield store
+    return store
 
 
 def own(tmp_path: Path) -> MlflowClient:

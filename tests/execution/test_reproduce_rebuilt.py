@@ -125,8 +125,8 @@ def test_models_are_compared_by_their_predictions_and_registered_aside(workspace
     models = {each.name: each for each in store.search_logged_models([store.get_run(run.run_id).info.experiment_id], order_by=[{"field_name": "creation_time", "ascending": False}])}
     assert models.keys() == {"sampled", "unsampled"}  # of the original, which came first
 
-    from skops.io import dump
     from sklearn.linear_model import LinearRegression
+    from skops.io import dump
 
     repeated = runs.find(made["repeated_run_id"])
     monkeypatch.setattr(Repeater, "run", lambda process, order: repeated)  # what the original left is another now

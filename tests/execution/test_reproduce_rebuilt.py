@@ -48,6 +48,7 @@ def git(*arguments: str) -> str:
 
 def told(*arguments: str) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["reproduce", *arguments, "--json"], catch_exceptions=False)
+    assert done.stdout, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     assert done.exit_code == (0 if answer["verdict"] == "identical" else 1)
     return answer
@@ -84,14 +85,16 @@ def test_a_whole_notebook_in_an_environment_that_was_built_for_it(bare_workspace
     built = Path(repeated.environment.prefix)
     assert built.parent == bare_workspace / ".mltoolkit/cache/environments"
 
-    monkeypatch.setattr(rebuilding, "_run_uv", lambda *arguments: pytest.fail("uv is asked though the environment is there"))
     [facts] = built.glob("lib/python*/site-packages/six-*.dist-info/METADATA")
-    facts.write_text(facts.read_text().replace(f"\nVersion: {small['six']}\n", "\nVersion: 0.9\n"))
+    altered = facts.read_text().replace(f"\nVersion: {small['six']}\n", "\nVersion: 0.9\n")
+    facts.unlink()  # uv's cache, and every environment made from it, has the same file: it may not be written into
+    facts.write_text(altered)
     facts.parent.rename(facts.parent.with_name("six-0.9.dist-info"))
-    again = told(run.run_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuilding, "_run_uv", lambda *arguments: pytest.fail("uv is asked though the environment is there"))
+        again = told(run.run_id)
     assert (again["verdict"], again["changed_packages"]) == ("different", [f"six {small['six']} -> 0.9"])
     assert [(each["what"], each["original"], each["repeated"]) for each in again["differences"]] == [("package six in the rebuilt environment", small["six"], "0.9")]
-    monkeypatch.undo()
 
     recorded_with(run, small | {"six": "0.0.99", "sixx": "1.0"}, bare_workspace)
     gone = told(run.run_id)

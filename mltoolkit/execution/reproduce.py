@@ -221,6 +221,7 @@ def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
         folder = Path(name)
         read = aside.submit(rebuilding.missing_data, run, root)
         written = aside.submit(_altered, run, root)
+        aside.submit(_get_ready)
         missing = rebuilding.missing_facts(run, root, set(request.secrets))
         rebuilding.refuse([*missing, *read.result()] if missing else [])
         diff = _diff(run, root)
@@ -237,6 +238,16 @@ def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
         rebuilding.refuse(read.result())
         assert process is not None  # noqa: S101 (for mypy)
         yield _Stage(place, process, written)
+
+
+def _get_ready() -> None:
+    """Import what a page takes while the notebook runs, by making an empty one."""
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from mltoolkit.execution.side_by_side import side_by_side
+
+    empty = new_notebook(cells=[new_code_cell("1")])
+    side_by_side(empty, empty, compare_notebooks(empty, empty), Verification("", Verdict.identical))
 
 
 def _start(run: Run, python: Path, root: Path, folder: Path) -> Repeater:

@@ -38,13 +38,12 @@ def reproduce(name: str | None, every: bool, project: str | None, as_json: bool,
     from mltoolkit.execution.reproduce import Request
     from mltoolkit.execution.reproduce import reproduce as repeat
     from mltoolkit.execution.reproduce import reproduce_project
-    from mltoolkit.execution.side_by_side import side_by_side
 
     request = Request(**{**options, "secrets": _secrets(options["secrets"])})
     if name is not None:
-        made = [repeat(name, request, page=side_by_side)]
+        made = [repeat(name, request, page=_page)]
     else:
-        made = reproduce_project(str(project), request, page=side_by_side, tell=lambda each: click.echo(_harmless(f"{each.run_id[:8]}  {each.notebook}: {each.line()}"), err=True))
+        made = reproduce_project(str(project), request, page=_page, tell=lambda each: click.echo(_harmless(f"{each.run_id[:8]}  {each.notebook}: {each.line()}"), err=True))
     if as_json:
         _print_json([asdict(each) for each in made] if every else asdict(made[0]))
     elif every:
@@ -55,6 +54,12 @@ def reproduce(name: str | None, every: bool, project: str | None, as_json: bool,
     sys.exit(0 if all(each.verdict.proved for each in made) else 1)
 
 # %% ../nbs/09e_cli_reproduce.ipynb #5ed27db8
+def _page(*given: Any) -> str:
+    from mltoolkit.execution.side_by_side import side_by_side  # the repetition begins before this is imported
+
+    return side_by_side(*given)
+
+
 def _told(made: Verification) -> str:
     """What a person wants to know: the verdict, where, and what else was seen."""
     lines = [made.verdict.value, *(f"missing: {each}" for each in made.missing)]

@@ -113,11 +113,15 @@ def compare_models(
             old, new = ("(none)" if name not in each else "a model" if each[name] else "its files are gone" for each in (before, after))
             made.facts.append(Difference(f"model {name}", Verdict.different, old, new))
             continue
-        found = [*_compare_facts(one, other), *_compare_files(one, other)]
+        facts = [each for each in _compare_facts(one, other) if each[1].verdict is not Verdict.identical]
+        found = [*facts, *_compare_files(one, other)]
         decided = [each for each in found if each[1].original or each[1].verdict is Verdict.identical]
         _take(made, name, decided)
-        if files := [file for file, each in found if each.verdict is Verdict.different and not each.original]:
-            open_ones[name] = (one, other, ", ".join(files))
+        files = ", ".join(file for file, each in found if each.verdict is Verdict.different and not each.original)
+        if files and facts:
+            made.facts.append(Difference(f"model {name}, {files}", Verdict.different, "a file", "other content; not opened, as the two do not say the same of themselves"))
+        elif files:
+            open_ones[name] = (one, other, files)
     _decide(made, open_ones, predict, Tolerance(rtol, atol))
     return made
 

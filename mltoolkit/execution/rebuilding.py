@@ -344,7 +344,7 @@ def _run_uv(*arguments: str) -> str:
     said = ""
     for offline in ("1", None):
         variables = {**kept, "UV_OFFLINE": offline} if offline else kept
-        done = subprocess.run([_uv(), *arguments], capture_output=True, text=True, env=variables, check=False)
+        done = subprocess.run([_uv(), "--color", "never", *arguments], capture_output=True, text=True, env=variables, check=False)
         said = done.stderr.strip()
         if done.returncode == 0:
             return ""

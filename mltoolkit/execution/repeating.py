@@ -57,23 +57,32 @@ def left(run_id, files, folder):
 
 def model(model_id):
     import mlflow
+    name = model_id
     try:
-        name = store.get_logged_model(model_id).name
-        return [name, mlflow.artifacts.download_artifacts("models:/" + model_id, tracking_uri=store.tracking_uri)]
+        found = store.get_logged_model(model_id)
+        name = found.name
+        return [name, mlflow.artifacts.download_artifacts(found.artifact_location, tracking_uri=store.tracking_uri)]
     except Exception:
-        return [model_id, None]
+        return [name, None]
 
 def predictions(pairs, path):
+    import mlflow
+    mlflow.set_tracking_uri(store.tracking_uri)
     sys.path.insert(0, path)
     return [[predicted(each, pair[0]) for each in pair] for pair in pairs]
 
 def predicted(folder, sample):
     import mlflow
+    allowed = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     try:
-        example = mlflow.models.Model.load(sample).load_input_example(sample)
-        return {"predicted": plain(mlflow.pyfunc.load_model(folder).predict(example))}
+        about = mlflow.models.Model.load(sample)
+        if about.flavors.get("sklearn", {}).get("serialization_format") == "skops":  # MLflow forbids it with the pickles
+            os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
+        return {"predicted": plain(mlflow.pyfunc.load_model(folder).predict(about.load_input_example(sample)))}
     except Exception as error:
         return {"problem": type(error).__name__ + ": " + " ".join(str(error).split())[:300]}
+    finally:
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = allowed
 
 def plain(value):
     if hasattr(value, "columns"):

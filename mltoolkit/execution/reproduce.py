@@ -221,6 +221,7 @@ def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
         folder = Path(name)
         read = aside.submit(rebuilding.missing_data, run, root)
         written = aside.submit(_altered, run, root)
+        aside.submit(_get_ready)
         missing = rebuilding.missing_facts(run, root, set(request.secrets))
         rebuilding.refuse([*missing, *read.result()] if missing else [])
         diff = _diff(run, root)
@@ -237,6 +238,16 @@ def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
         rebuilding.refuse(read.result())
         assert process is not None  # noqa: S101 (for mypy)
         yield _Stage(place, process, written)
+
+
+def _get_ready() -> None:
+    """Import what a page takes while the notebook runs, by making an empty one."""
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from mltoolkit.execution.side_by_side import side_by_side
+
+    empty = new_notebook(cells=[new_code_cell("1")])
+    side_by_side(empty, empty, compare_notebooks(empty, empty), Verification("", Verdict.identical))
 
 
 def _start(run: Run, python: Path, root: Path, folder: Path) -> Repeater:
@@ -288,7 +299,7 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     made.changed_packages = rebuilding.changed_packages(run, repeated.environment.packages, repeated.environment.python)
     comparison, notebook = compare_with(original, repeated, request, _names(run, repeated, stage.place, root))
     comparison += _compare_models(original, repeated, stage, request)
-    comparison.facts += stage.altered.result()
+    comparison.facts += [*stage.altered.result(), *(_changed(run, repeated) if request.environment == "rebuilt" else [])]
     made.take(comparison)
     if page is None:
         return None
@@ -297,6 +308,13 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     document.write_atomically(place, shown, durable=False)
     made.page = str(place)
     return shown
+
+
+def _changed(run: Run, repeated: Run) -> list[Difference]:
+    """What a rebuilt environment has otherwise than it was built: somebody changed it."""
+    before, after = run.environment.packages, repeated.environment.packages
+    names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+    return [Difference(f"package {name} in the rebuilt environment", Verdict.different, before.get(name, "(none)"), after.get(name, "(none)")) for name in names]
 
 
 def _compare_models(original: Original, repeated: Run, stage: _Stage, request: Request) -> Comparison:

@@ -48,6 +48,8 @@ def test_what_a_model_says_of_itself(tmp_path: Path) -> None:
     assert found(compare_models({"m": one}, {"m": other}, unasked)) == [
         ("model m, MLmodel", "/signature/inputs: [x]", "/signature/inputs: [x, y]"), ("model m, input_example.json", "[1]", "[2]"), ("model m, requirements.txt", "numpy==2", "numpy==3"),
     ]  # fmt: skip
+    (Path(other) / "model.bin").write_bytes(b"2")
+    assert found(compare_models({"m": one}, {"m": other}, unasked))[-1][2] == "other content; not opened, as the two do not say the same of themselves"
     (Path(other) / "more.json").touch()
     assert ("model m, more.json", "(none)", "a file") in found(compare_models({"m": one}, {"m": other}, unasked))
 

@@ -238,7 +238,7 @@ def test_what_is_missing_is_named(recorded: Recorded, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", str(root), "lost")
     git(tmp_path / "lost", "commit", "-q", "--amend", "-m", "another history")
     git(tmp_path, "clone", "-q", "--single-branch", f"file://{tmp_path}/lost", "later")
-    assert why(good, tmp_path / "later").startswith(f"commit {(good.git or GitState()).commit[:12]} is not in this clone; `git fetch")  # type: ignore[index]
+    assert why(good, tmp_path / "later").startswith(f"commit {(good.git or GitState()).commit[:12]} is not in this clone")  # type: ignore[index]
     gone = DatasetUse(event="read", name="p/raw", version=7, digest="d")
     assert "has no version 7" in why(changed(datasets=[gone]), root)
     assert "is now" in why(changed(datasets=[gone.model_copy(update={"version": 1})]), root)

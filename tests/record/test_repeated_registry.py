@@ -19,6 +19,8 @@ from mltoolkit.record.repeated_registry import RepeatedRegistry
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     """A registry in files, as everybody's; its versions 1 and 3 are from before `tmp_path/began`, 4 from after it."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "shared").as_uri())  # as every kernel has one
+    monkeypatch.chdir(tmp_path)
     store = FileStore((tmp_path / "shared").as_uri())
     store.create_registered_model("delay", description="minutes")
     for number in (1, 2, 3):

@@ -216,7 +216,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
 
 # %% ../../nbs/03_execution/04_run.ipynb #d82189d3
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
-                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
+                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL_FOLDER", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
 
 def kernel_environment(recording: Recording) -> dict[str, str]:

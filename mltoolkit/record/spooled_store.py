@@ -399,9 +399,27 @@ def _passed_on(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         known = Identities(self.folder)
         given = [known.of(each) if isinstance(each, str) else each for each in args] if known.known else args
         named = {key: known.of(each) if isinstance(each, str) else each for key, each in kwargs.items()} if known.known else kwargs
-        return getattr(self.plain, name)(*given, **named)
+        return _answer(self, lambda: getattr(self.plain, name)(*given, **named))
 
     return method
+
+
+def _answer(store: SpooledStore, ask: Callable[[], Any]) -> Any:
+    """What the store says; a server that does not answer is asked three times, or once if it was away a moment ago."""
+    left = 3 if store.reachable and is_remote(store.uri) else 1
+    while True:
+        began = time.monotonic()
+        left -= 1
+        try:
+            with patience(2 * _ANSWER):
+                return ask()
+        except Exception as error:
+            if is_final(error, store.uri) or not _passes(error):
+                raise
+            if not left:
+                store.heard(began, failed=True)
+                raise
+        time.sleep(0.5)
 
 
 for _name in dir(AbstractStore):

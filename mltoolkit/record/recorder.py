@@ -85,16 +85,16 @@ def remember_run(
     root: str | Path,  # the workspace
     client: MlflowClient,  # of a server
     run_id: str,  # just opened
-) -> None:
-    """Write down what a run is, so that its notebook can be told when the server cannot."""
+) -> Spool | None:
+    """Write down what a run is, so that its notebook can be told when the server cannot. It is kept as long as the spool is open."""
     from mltoolkit.record.remembered import remember
 
     if is_spooled(client) or not is_remote(client.tracking_uri) or not uses_spool(root):
-        return
+        return None
     spool = Spool(spool_folder(root), without_credentials(client.tracking_uri))
     with contextlib.suppress(Exception):  # it is a convenience
         remember(spool, client.get_run(run_id))
-    spool.close()
+    return spool
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #00d1b236
 def accompany(

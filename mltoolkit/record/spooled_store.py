@@ -335,7 +335,7 @@ def _get_run(store: SpooledStore, run_id: str) -> Run:
     own = store.own_id(run_id)
     run: Run | None = _asked(store, lambda: store.plain.get_run(own), lambda: remembered(store.folder, run_id))
     if run is None:
-        run = store.plain.get_run(own)  # which says what is in the way
+        run = _answer(store, lambda: store.plain.get_run(own))  # which says what is in the way
     if not settled:
         run = remembered(store.folder, run_id, run)
     if run is None:

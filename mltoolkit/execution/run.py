@@ -212,7 +212,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
     run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
     began = run.started_at.timestamp()
     run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, run.parameters, began)
-    recording.spool = recorder.remember_run(plan.root, recording.store, run.run_id)
+    recording.spool = recorder.remember_run(plan.root, recording.store, run.run_id, plan.experiment)
     run.tracking_uri = environment.without_credentials(uri)
 
 # %% ../../nbs/03_execution/04_run.ipynb #d82189d3

@@ -85,15 +85,18 @@ def remember_run(
     root: str | Path,  # the workspace
     client: MlflowClient,  # of a server
     run_id: str,  # just opened
+    experiment: str,  # name of its experiment
 ) -> Spool | None:
     """Write down what a run is, so that its notebook can be told when the server cannot. It is kept as long as the spool is open."""
-    from mltoolkit.record.remembered import remember
+    from mltoolkit.record.remembered import note_experiment, remember
 
     if is_spooled(client) or not is_remote(client.tracking_uri) or not uses_spool(root):
         return None
     spool = Spool(spool_folder(root), without_credentials(client.tracking_uri))
     with contextlib.suppress(Exception):  # it is a convenience
-        remember(spool, client.get_run(run_id))
+        run = client.get_run(run_id)
+        remember(spool, run)
+        note_experiment(spool_folder(root), experiment, run.info.experiment_id)
     return spool
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #00d1b236

@@ -212,7 +212,8 @@ class SpooledStore(AbstractStore):
     def get_experiment(self, experiment_id: str) -> Any:
         """Return an experiment by its id."""
         here = experiment(self.folder, experiment_id=experiment_id)
-        return here if experiment_id.startswith(PENDING) else _asked(self, lambda: self.plain.get_experiment(experiment_id), lambda: here)
+        found = here if experiment_id.startswith(PENDING) else _asked(self, lambda: self.plain.get_experiment(experiment_id), lambda: here)
+        return found or _answer(self, lambda: self.plain.get_experiment(experiment_id))
 
     def log_metric(self, run_id: str, metric: Any) -> None:
         """Keep a metric."""

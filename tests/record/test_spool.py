@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mltoolkit.record import spool as spools
-from mltoolkit.record.spool import Spool, Written, entries, files, line, parsed, shipping_lock, target_of, waiting
+from mltoolkit.record.spool import (
+    Spool,
+    Written,
+    entries,
+    files,
+    line,
+    parsed,
+    shipping_lock,
+    target_of,
+    waiting,
+)
 
 
 def logged(folder: Path) -> list[int]:

@@ -90,7 +90,7 @@ def check(stage: Stage, experiment: str, notes: list[Any]) -> None:
     params = set(stage.rows("select p.run_uuid, p.key, p.value from params p join runs r on r.run_uuid = p.run_uuid where r.experiment_id = ?", experiment))
     described = [(own.get(note[1], note[1]), *note[2:]) for note in notes if note[0] == "described"]
     assert {entry[:3] for entry in described} <= params
-    tags = dict(((run, value), True) for run, value in stage.rows("select run_uuid, value from tags where key = 'latest'"))
+    tags = set(stage.rows("select run_uuid, value from tags where key = 'latest'"))
     for run in {entry[0] for entry in described}:
         final = [entry[3] for entry in described if entry[0] == run][-1]
         attempted = [note[3] for note in notes if note[0] == "describes" and own.get(note[1], note[1]) == run][-1]

@@ -85,7 +85,7 @@ def test_a_full_disk_is_no_reason_to_lose_a_value(client: MlflowClient, monkeypa
     client.log_metric(run, "during", 2.0)
     assert store.plain.get_run(run).data.metrics == {"before": 1.0, "during": 2.0}
     monkeypatch.setattr(type(store.plain), "log_batch", full)
-    with pytest.raises(MlflowException, match="what was logged could not be kept: the spool .* cannot be written"):
+    with pytest.raises(MlflowException, match=r"what was logged could not be kept: the spool .* cannot be written"):
         client.log_param(run, "depth", 1)
 
 

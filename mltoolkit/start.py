@@ -26,7 +26,7 @@ _request: Request | None = None  # what another process was asked, or could have
 
 def main() -> None:
     """Run the command line, here or in a process that was forked for it."""
-    os.environ.pop("MLTOOLKIT_SPOOL", None)  # of a notebook that calls this; what is done here is seen at once
+    os.environ.pop("MLTOOLKIT_SPOOL_FOLDER", None)  # of a notebook that calls this; what is done here is seen at once
     if sys.argv[1:2] in (["run"], ["sweep"]) and sys.platform == "linux" and not {"--cold", "--help"} & set(sys.argv):
         code = elsewhere(sys.argv)
         if code is not None:

@@ -81,6 +81,15 @@ def workspace(bare_workspace: Path, prepared_store: Path) -> Path:
     return bare_workspace
 
 
+@pytest.fixture(scope="session")
+def tracking_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real MLflow server behind a faulty proxy, and notebooks and shipping workers that can be killed; see tracking_server.py."""
+    from tracking_server import staged
+
+    with staged(tmp_path_factory.mktemp("stage"), hasty=True) as stage:
+        yield stage
+
+
 def notebook_of(*cells: str | NotebookNode, parameters: str | None = None, kernel: str | None = "python3") -> NotebookNode:
     """A notebook of code cells, after one tagged `parameters` if there are any."""
     made = [cell if isinstance(cell, NotebookNode) else new_code_cell(cell) for cell in cells]

@@ -33,6 +33,9 @@ ANOTHER = {  # a value for each setting that differs from its default: as text, 
     "variables": ("LANG, TZ", ["LANG", "TZ"]),
     "diff_limit": ("10kB", 10_000),
     "output_limit": ("1 MiB", 1_048_576),
+    "spool": ("no", False),
+    "metric_limit": ("1000", 1000),
+    "artifact_limit": ("none", None),
     "warm": ("no", False),
     "preload": ("pandas, polars", ["pandas", "polars"]),
     "warm_idle": ("5m", 300.0),
@@ -95,7 +98,7 @@ def test_argument_then_variable_then_file_then_default(name: str, bare_workspace
     path = write_ini(bare_workspace, f"[mltoolkit]\n{name.upper()} = {text}\n")
     assert (settings.resolve(name).value, settings.resolve(name).origin) == (expected, str(path))
 
-    third = {"variables": "HOME", "warm": "yes", "telemetry": "no", "allow_pickle": "off", "system_metrics": "no"}.get(name, str(SETTINGS[name].default))
+    third = {"variables": "HOME", "warm": "yes", "spool": "yes", "telemetry": "no", "allow_pickle": "off", "system_metrics": "no"}.get(name, str(SETTINGS[name].default))
     write_ini(bare_workspace, f"[mltoolkit]\n{name} = {third}\n")
     monkeypatch.setenv(f"MLTOOLKIT_{name.upper()}", text)
     found = settings.resolve(name)

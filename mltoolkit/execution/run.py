@@ -52,6 +52,7 @@ class Recording:
     experiment_id: str = ""
     redactor: Redactor = field(default_factory=Redactor)
     tags: dict[str, str] = field(default_factory=dict)
+    spool: Any = None  # in which it is remembered what the run was when it was opened
     complete: bool = False  # whether the executed notebook has been written as it is to stay
     body: Any = None  # its cells, rendered for the page
     first: int = 0  # index of the first cell that is executed: those above it were, by the run that this one goes on with
@@ -222,12 +223,12 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
     run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
     began = run.started_at.timestamp()
     run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, run.parameters, began)
-    recorder.remember_run(plan.root, recording.store, run.run_id)
+    recording.spool = recorder.remember_run(plan.root, recording.store, run.run_id, plan.experiment)
     run.tracking_uri = environment.without_credentials(uri)
 
 # %% ../../nbs/03_execution/04_run.ipynb #d82189d3
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
-                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
+                  "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL_FOLDER", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
 
 def kernel_environment(recording: Recording) -> dict[str, str]:
@@ -520,6 +521,8 @@ def close_tracked(recording: Recording) -> None:
 def _bring_in(recording: Recording) -> None:
     """Ship what the notebook has logged; what does not arrive in time is followed by the end of the run, through the spool."""
     root = recording.plan.root
+    if recording.spool is not None:
+        recording.spool.close()
     with _tolerated(recording.run, "what the notebook logged could not be shipped"):
         report = recorder.deliver(root, recording.store)
         if not report.complete and not recorder.is_spooled(recording.store):

@@ -105,6 +105,14 @@ def join_mlflow(
     TrackingServiceClient.set_terminated = set_terminated  # type: ignore[method-assign]
     TrackingServiceClient.update_run = update_run  # type: ignore[method-assign]
     atexit.unregister(fluent._safe_end_run)
+    from mltoolkit import settings
+    from mltoolkit.errors import MltoolkitError
+    from mltoolkit.record.limits import ArtifactBudget, limit_uploads
+
+    with contextlib.suppress(MltoolkitError):  # said by the runner
+        most = settings.get("artifact_limit", start=os.environ.get("MLTOOLKIT_RUN_DIR"))
+        if most is not None:
+            limit_uploads(TrackingServiceClient, ArtifactBudget(most))
 
 # %% ../../nbs/02_record/04_joining.ipynb #e5daf378
 def mute_echo() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import settings
+from ..errors import MltoolkitError
 from .delivery import REJECTED, Delivery, Identities, Postponed, settle
 from .environment import without_credentials
 from .spool import Written, entries, files, shipping_lock, spool_folder, target_of, waiting
@@ -73,12 +74,12 @@ def ship(
         report.busy = not held
         groups: dict[str, list[Written]] = {}
         for written in files(folder) if held else ():
-            groups.setdefault(target_of(written) or "", []).append(written)
+            target = target_of(written) or without_credentials(settings.get("tracking_uri", start=root))  # its first line may be damaged
+            groups.setdefault(target, []).append(written)
         for target, group in groups.items():
             over = [written for written in group if written.is_over()]
             try:
-                if target:
-                    _ship_group(folder, address(target, root), group, report, until)
+                _ship_group(folder, address(target, root), group, report, until)
             except Exception as error:  # noqa: BLE001 (whatever the store raises, what is in the spool stays there)
                 report.reason = without_credentials(" ".join(str(error).split()))[:300] or type(error).__name__
                 _write_through(group)
@@ -172,7 +173,7 @@ class Shipper:
     def _work(self) -> None:
         pause = self.pause
         while not self._stop.wait(pause):
-            with contextlib.suppress(OSError):  # the folder, or a full disk
+            with contextlib.suppress(OSError, MltoolkitError):  # the folder, a full disk, settings that were changed
                 report = ship(spool_folder(self.root), root=self.root, answer=10.0, until=time.monotonic() + 5.0)
                 pause = min(2 * pause, 15.0) if report.reason and not report.delivered else self.pause
 
@@ -211,7 +212,7 @@ def leave_to_itself(
     root: str | Path,  # the workspace
 ) -> None:
     """Start a process that ships what there is, and outlives this one."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLTOOLKIT_SPOOL", "MLFLOW_RUN_ID", "MLTOOLKIT_RUN"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MLTOOLKIT_SPOOL_FOLDER", "MLFLOW_RUN_ID", "MLTOOLKIT_RUN"))}
     subprocess.Popen(
         [sys.executable, "-m", "mltoolkit.record.shipping"], cwd=root, env=variables, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

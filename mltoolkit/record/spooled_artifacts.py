@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from .delivery import PENDING
-from .stores import PREFIX, spool_of
+from .stores import plain_address, spool_of
 
 # %% auto #0
 __all__ = ['open_repository', 'keep', 'pending_place']
@@ -29,7 +29,7 @@ def open_repository(
 
     address = tracking_uri or get_tracking_uri()
     kind = MlflowArtifactsRepository if spool_of(address) is None else _spooled()
-    repository = kind(artifact_uri, tracking_uri=address.removeprefix(PREFIX), registry_uri=registry_uri)
+    repository = kind(artifact_uri, tracking_uri=plain_address(address), registry_uri=registry_uri)
     if kind is not MlflowArtifactsRepository:
         repository.asked_for, repository.spooled_by = artifact_uri, address
     return repository

@@ -19,6 +19,9 @@ _NAMES = {
     "run_notebook": "mltoolkit.execution.run",
     "sweep": "mltoolkit.execution.sweep",
     "resume_sweep": "mltoolkit.execution.sweep",
+    "board": "mltoolkit.views.board",
+    "form": "mltoolkit.views.forms",
+    "parameters": "mltoolkit.views.own",
     "Sweep": "mltoolkit.execution.results",
     "Run": "mltoolkit.record.manifest",
     "load_dataset": "mltoolkit.record.dataset",
@@ -28,7 +31,7 @@ _NAMES = {
     "Status": "mltoolkit.errors",
 }
 
-__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "load_dataset", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "board", "form", "load_dataset", "parameters", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
 
 if TYPE_CHECKING:
     from mltoolkit.errors import MltoolkitError, NotebookFailed, Status
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from mltoolkit.execution.sweep import resume_sweep, sweep
     from mltoolkit.record.dataset import load_dataset, save_dataset
     from mltoolkit.record.manifest import Run
+    from mltoolkit.views.board import board
+    from mltoolkit.views.forms import form
+    from mltoolkit.views.own import parameters
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,8 @@ _NAMES = {
     "resume_sweep": "mltoolkit.execution.sweep",
     "board": "mltoolkit.views.board",
     "form": "mltoolkit.views.forms",
+    "inbox": "mltoolkit.views.inbox",
+    "look": "mltoolkit.views.look",
     "parameters": "mltoolkit.views.own",
     "Sweep": "mltoolkit.execution.results",
     "Run": "mltoolkit.record.manifest",
@@ -31,7 +33,7 @@ _NAMES = {
     "Status": "mltoolkit.errors",
 }
 
-__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "board", "form", "load_dataset", "parameters", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "board", "form", "inbox", "load_dataset", "look", "parameters", "resume_sweep", "run_notebook", "save_dataset", "sweep"]
 
 if TYPE_CHECKING:
     from mltoolkit.errors import MltoolkitError, NotebookFailed, Status
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from mltoolkit.record.manifest import Run
     from mltoolkit.views.board import board
     from mltoolkit.views.forms import form
+    from mltoolkit.views.inbox import inbox
+    from mltoolkit.views.look import look
     from mltoolkit.views.own import parameters
 
 

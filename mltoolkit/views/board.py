@@ -28,7 +28,7 @@ __all__ = ['LINES', 'line_html', 'jobs_html', 'Board', 'opened_html', 'reproduce
 
 # %% ../../nbs/08_views/08_board.ipynb #a6f72a0a
 LINES = 15  # runs at a time
-_GRID = "display: grid; grid-template-columns: 5.5em 8.5em minmax(9em, 2fr) 9em 5.5em minmax(9em, 2fr) 6em; gap: 0 .8em; width: 100%; align-items: baseline"
+_GRID = "display: grid; grid-template-columns: 5.5em 9em minmax(8em, 2fr) 10.5em 5.5em minmax(8em, 2fr) 6em; gap: 0 .8em; width: 100%; align-items: baseline"
 
 
 def line_html(
@@ -76,8 +76,8 @@ class Board:
     def _build(self) -> None:
         kit = widgets()
         tooltip = "words, project=, job=, user=, notebook=, status=, month=4 for a parameter, auc>0.7 for a metric"
-        self.filter = kit.Text(description="Find", placeholder="failed  project=flights  month=4  auc>0.7", tooltip=tooltip, continuous_update=False, layout={"width": "34em"})
-        self.sort = kit.Dropdown(description="Sort by", options=list(SORTS), value="started", layout={"width": "17em"})
+        self.filter = kit.Text(description="Find", placeholder="failed  project=flights  month=4  auc>0.7", tooltip=tooltip, continuous_update=False, layout={"width": "27em"})
+        self.sort = kit.Dropdown(description="Sort by", options=list(SORTS), value="started", layout={"width": "15em"})
         self.descending = kit.Checkbox(description="descending", value=True, indent=False, layout={"width": "9em"})
         self.live = kit.Checkbox(description="live", value=True, indent=False, layout={"width": "6em"}, tooltip=f"ask again every {self.every:g} seconds")
         self.lines = [(kit.Checkbox(indent=False, layout={"width": "1.6em", "min_width": "1.6em"}), kit.HTML(layout={"flex": "1 1 auto", "min_width": "0"})) for _ in range(LINES)]
@@ -95,11 +95,12 @@ class Board:
         for at, (box, _) in enumerate(self.lines):
             box.observe(lambda change, at=at: self._select(at, change["new"]), names="value")
         names = ("run", "status", "notebook", "started", "took", "metrics", "by")
-        top = shown(f'<div style="{_GRID}; padding-left: 2em"><b>' + "</b><b>".join(names) + "</b></div>")
+        top = shown(f'<div style="{_GRID}"><b>' + "</b><b>".join(names) + "</b></div>")
         title = kit.HTML(f"{SHEET}{shown(f'<h3>Runs of {plain(self.root.name)}</h3>')}")
         row = {"flex_flow": "row wrap"}
+        heading = kit.HBox([kit.Label(layout={"width": "1.6em", "min_width": "1.6em"}), kit.HTML(top, layout={"flex": "1 1 auto", "min_width": "0"})])
         self.widget = kit.VBox([
-            title, kit.HBox([self.filter, self.sort, self.descending, self.live], layout=row), kit.HTML(top), kit.VBox(self._boxes), kit.HBox([self.newer, self.older, self.note], layout=row),
+            title, kit.HBox([self.filter, self.sort, self.descending, self.live], layout=row), heading, kit.VBox(self._boxes), kit.HBox([self.newer, self.older, self.note], layout=row),
             kit.HBox(list(self.buttons.values()), layout=row), self.detail, kit.HTML(shown("<h3>Jobs</h3>")), self.jobs,
         ])  # fmt: skip
 
@@ -176,13 +177,13 @@ class Board:
 
         def paint() -> None:
             background = self.background
+            self._ready()
             if background is None or not background.ended:
                 self.detail.value = shown(f"<p>{badge('running')} {plain(doing)}</p>")
             elif background.error is not None:
                 self.detail.value = shown(f'<p class="wrong" role="alert">✗ {plain(doing)}: {plain(reason(background.error))}</p>')
             else:
                 self.detail.value = shown(background.result)
-            self._ready()
 
         self.background = Background(work, paint)
         self.detail.value = shown(f"<p>{badge('running')} {plain(doing)}</p>")

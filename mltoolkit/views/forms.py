@@ -13,11 +13,12 @@ from typing import Any
 from ..execution.run import Watch, run_notebook
 from ..execution.session import Stop
 from ..notebook import document
+from ..notebook.facts import duration
 from ..notebook.parameters import Contract, contract
 from ..record.manifest import Run
 from .background import Background, Progress, progress_html, reason
 from .fields import UNGIVEN, Field, chosen, field, problems
-from .style import SHEET, badge, framed, number, plain, shown, tiles, widgets
+from .style import SHEET, badge, framed, plain, shown, tiles, widgets
 
 # %% auto #0
 __all__ = ['pictures_of', 'result_html', 'Fields', 'Form', 'form']
@@ -37,6 +38,12 @@ def pictures_of(
     return ["".join("".join(each).split()) for each in found[-limit:]]
 
 
+def _near(path: str) -> str:
+    """A path as one would type it here."""
+    here = os.path.relpath(path) if not document.is_remote(path) else path
+    return min(here, path, key=len)
+
+
 def result_html(
     run: Run,
 ) -> str:
@@ -44,8 +51,9 @@ def result_html(
     why = f'<p class="wrong" role="alert">{plain(run.failure.message, 1500)}</p>' if run.failure else ""
     drawn = "".join(f'<img alt="picture {at} of the notebook" src="data:image/png;base64,{plain(each, 20_000_000)}">' for at, each in enumerate(pictures_of(run.output), 1))
     warned = "".join(f'<p class="caution">! {plain(each)}</p>' for each in run.warnings[:5])
-    places = f'<p class="muted">Run {run.run_id}, notebook <code>{plain(run.output)}</code>' + (f", page <code>{plain(run.html)}</code>" if run.html else "") + "</p>"
-    return f"<p>{badge(run.status.value)} in {number(run.duration_s)} s</p>{why}{warned}{tiles(dict(run.metrics)) if run.metrics else ''}{drawn}{places}"
+    where = [_near(each) for each in (run.output, run.html) if each]
+    places = f'<p class="muted">Run {run.run_id[:8]}: ' + " and ".join(f"<code>{plain(each)}</code>" for each in where) + "</p>"
+    return f"<p>{badge(run.status.value)} in {duration(run.duration_s)}</p>{why}{warned}{tiles(dict(run.metrics)) if run.metrics else ''}{drawn}{places}"
 
 # %% ../../nbs/08_views/03_forms.ipynb #fd3b0b8f
 class Fields:
@@ -177,9 +185,10 @@ class Form:
         error = background.error
         self.run = background.result or getattr(error, "run", None)
         said = result_html(self.run) if self.run else f'<p class="wrong" role="alert">✗ {plain(reason(error or Exception()))}</p>'
-        self.live.value = shown(said + ("" if self.run is None else f"<details><summary>Cells and log</summary>{progress_html(self._progress, self.run.status.value)}</details>"))
-        self.page_button.layout.display = "" if self.run and self.run.html else "none"
-        self._ready()
+        cells = "" if self.run is None else f"<details><summary>Cells and log</summary>{progress_html(self._progress, self.run.status.value)}</details>"
+        self.page_button.layout.display = None if self.run and self.run.html else "none"
+        self._ready()  # before anybody reads that it is over
+        self.live.value = shown(said + cells)
 
     def _show_page(self) -> None:
         wanted = self.page_button.value and self.run is not None and self.run.html

@@ -92,10 +92,11 @@ def parallel_coordinates(
         axes.plot(range(len(names)), heights, label=run, **_style(at))
     for at, (_, low, high) in enumerate(placed):
         axes.axvline(at, color=_INK, linewidth=0.6, alpha=0.6)
-        axes.annotate(low, (at, -0.04), ha="center", va="top", fontsize=8, color=_INK, annotation_clip=False)
-        axes.annotate(high, (at, 1.04), ha="center", va="bottom", fontsize=8, color=_INK, annotation_clip=False)
+        axes.annotate(low, (at, -0.07), ha="center", va="top", fontsize=8, color=_INK, annotation_clip=False)
+        axes.annotate(high, (at, 1.06), ha="center", va="bottom", fontsize=8, color=_INK, annotation_clip=False)
     axes.set(xlim=(-0.3, len(names) - 0.7), ylim=(-0.02, 1.02), yticks=[])
-    axes.set_xticks(range(len(names)), [each[:18] for each in names], fontsize=9, color=_INK, y=-0.06)
+    axes.set_xticks(range(len(names)), [each[:18] for each in names], fontsize=9, color=_INK, y=-0.11)
+    axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     _legend(axes)

@@ -106,7 +106,7 @@ def test_what_came_of_a_run_is_shown() -> None:
     failed = Run(run_id="1" * 32, status=Status.failed, notebook="x.ipynb", kernel=Kernel(name="python3"), started_at=datetime(2013, 1, 1, tzinfo=UTC), duration_s=2.5,
                  failure=Failure(message="ValueError: <b>"), metrics={"auc": 0.83}, warnings=["slow"], output="gone.ipynb", html="gone.html")  # fmt: skip
     shown = result_html(failed)
-    for each in ("✗ failed", "in 2.5 s", "ValueError: &lt;b&gt;", "auc<b>0.83</b>", "! slow", "gone.html"):
+    for each in ("✗ failed", "in 2.50 s", "ValueError: &lt;b&gt;", "auc<b>0.83</b>", "! slow", "gone.html"):
         assert each in shown
     assert "<img" not in shown
 

@@ -15,7 +15,8 @@ import pytest
 import mltoolkit
 from mltoolkit.errors import DataError, DatasetNotFound, Invalid
 from mltoolkit.record.environment import user
-from mltoolkit.views.look import Look, minutes, read, rows_html, violations, write
+from mltoolkit.record.looks import Look, minutes, read, write
+from mltoolkit.views.look import rows_html, violations
 from mltoolkit.views.profiles import bars_svg, profile, profiles_html
 from mltoolkit.views.rows import WHY, at_random, changed, extreme, mispredicted, rare
 
@@ -78,7 +79,7 @@ def test_somebody_looks(bare_workspace: Path, frame: pd.DataFrame) -> None:
     later.loc[0, "delay"] = -99.0
     mltoolkit.save_dataset(later, "flights/2013", contract=contract)
     now = [0.0]
-    made = mltoolkit.look("flights/2013", prediction="p", label="late", contract=lambda data: data.delay.max() < 1000)
+    made = mltoolkit.look("flights/2013", prediction="p", label="late", contract=lambda data: bool(data.delay.max() < 1000))
     made._clock, made._since = (lambda: now[0]), 0.0
     assert made.kinds == ["random", "extreme", "rare", "changed", "mispredicted"]
     shown = {}

@@ -1,4 +1,4 @@
-"""Forms and the board in a real JupyterLab: fill in, run, see progress, cancel; compare two runs; light and dark."""
+"""Forms, the board, the inbox and a look in a real JupyterLab: fill in, run, cancel, compare, approve; light and dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import sqlalchemy as sa
 from conftest import notebook_of
 from lab_of_tests import TOKEN, Page, lab
 from warm import variables
@@ -16,6 +18,7 @@ from warm import variables
 import mltoolkit
 from mltoolkit.notebook import document
 from mltoolkit.record import tracking
+from mltoolkit.scheduling.store import INSTANCES, State, instance, open_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "notebook"))
 import chromium  # noqa: E402
@@ -32,6 +35,9 @@ verbose: bool = False  # tell more
 CELLS = ["import time\nprint('epoch 1', flush=True)", "if origins == ['LGA']: time.sleep(600)"]
 SHOW = "import mltoolkit\nform = mltoolkit.form('train.ipynb', gate=False, track=False)\nform"
 SEE = "board = mltoolkit.board(every=1)\nboard"
+DECIDE = "mltoolkit.inbox()"
+LOOK = "mltoolkit.look('flights', count=5)"
+WAITS = "flights/train@2013-03-01T02:30:00"
 
 
 def put(tab: chromium.Tab, label: str, text: str) -> None:
@@ -62,7 +68,11 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         made.append(mltoolkit.run_notebook(train, parameters={"depth": depth}, kernel=tiny, gate=False).run_id)
         for step in range(20):
             store.log_metric(made[-1], "auc", auc - 0.4 / (step + 1), step=step)
-    document.write(notebook_of(SHOW, SEE), workspace / "look.ipynb")
+    document.write(notebook_of(SHOW, SEE, DECIDE, LOOK), workspace / "look.ipynb")
+    mltoolkit.save_dataset(pd.DataFrame({"carrier": ["UA"] * 30 + ["OO"], "delay": [*range(30), 900]}), "flights")
+    jobs = open_store(workspace)
+    row = {"key": WAITS, "job": "flights/train", "logical": WAITS.partition("@")[2], "state": State.approval, "approval": "before", "origin": "tick", "lane": "x", "due": 0, "created": 100}
+    jobs.write(lambda connection: connection.execute(sa.insert(INSTANCES).values(**row)))
     pictures = Path(os.environ.get("SCREENSHOTS", tmp_path))
     (folder := tmp_path / "lab").mkdir()
     kernels = Path(sys.prefix, "share", "jupyter")
@@ -108,7 +118,19 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         tab.until("document.querySelectorAll('.mlt svg').length === 2", "parallel coordinates and curves")
         tab.screenshot(pictures / "board-light.png")
         dark(tab)
-        tab.screenshot(pictures / "board-dark.png")
-        tab.run("document.querySelector('.jp-Notebook .jp-Cell').scrollIntoView()")
         tab.screenshot(pictures / "form-dark.png")
+        tab.click(".jupyter-button", "Clear")
+        tab.size(1300, 2200)
+        page.run(2)
+        said(tab, "1 thing waits for you")
+        tab.screenshot(pictures / "inbox-dark.png")
+        tab.click(".jupyter-button", "Approve")
+        said(tab, "approved by")
+        said(tab, "Nothing waits for you")
+        assert (instance(jobs, WAITS) or {})["state"] == State.waiting
+        jobs.close()
+        page.run(3)
+        said(tab, "You looked for 0 minutes at this dataset in the last seven days, at 5 rows this time")
+        assert tab.run(unlabelled) == 0
+        tab.screenshot(pictures / "look-dark.png")
         assert tab.complaints() == []

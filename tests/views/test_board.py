@@ -17,10 +17,11 @@ from mltoolkit import cli
 from mltoolkit.errors import Invalid
 from mltoolkit.record import runs, tracking
 from mltoolkit.record.runs import RunRow
-from mltoolkit.views.board import LINES, board
+from mltoolkit.views.board import board
 from mltoolkit.views.comparing import comparison_html, differing
 from mltoolkit.views.listing import Listing, asked, ordered, page
 from mltoolkit.views.pictures import curves, parallel_coordinates
+from mltoolkit.views.table import LINES
 
 
 def row(number: int, **more: Any) -> RunRow:
@@ -37,45 +38,45 @@ def many(bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunRow]:
 
 
 def lines(made: Any) -> list[str]:
-    return [line.value for box, (_, line) in zip(made._boxes, made.lines, strict=True) if box.layout.display != "none"]
+    return [line.value for box, (_, line) in zip(made.table.boxes, made.table.lines, strict=True) if box.layout.display != "none"]
 
 
 def test_a_board_lists_sorts_turns_selects_and_follows(many: list[RunRow]) -> None:
     made = board(every=0.05, limit=100)
     assert len(lines(made)) == LINES
-    assert "1 to 15 of the newest 40, 0 selected" in made.note.value
-    assert made.newer.disabled
-    made.sort.value = "auc"
+    assert "1 to 15 of the newest 40, 0 selected" in made.table.note.value
+    assert made.table.newer.disabled
+    made.table.sort.value = "auc"
     assert many[39].run_id[:8] in lines(made)[0]
-    made.descending.value = False
+    made.table.descending.value = False
     assert many[0].run_id[:8] in lines(made)[0]
-    made.older.click()
-    made.older.click()
+    made.table.older.click()
+    made.table.older.click()
     assert len(lines(made)) == 10
-    assert made.older.disabled
-    made.lines[0][0].value = True
-    assert made.selected == [many[30].run_id]
+    assert made.table.older.disabled
+    made.table.lines[0][0].value = True
+    assert made.table.selected == [many[30].run_id]
     assert [name for name, button in made.buttons.items() if not button.disabled] == ["Open", "Reproduce", "Resume", "Clear"]
-    made.newer.click()
-    assert not made.lines[0][0].value, "the line shows another run now"
-    made.lines[1][0].value = True
-    assert made.selected == [many[30].run_id, many[16].run_id]
+    made.table.newer.click()
+    assert not made.table.lines[0][0].value, "the line shows another run now"
+    made.table.lines[1][0].value = True
+    assert made.table.selected == [many[30].run_id, many[16].run_id]
     assert [name for name, button in made.buttons.items() if not button.disabled] == ["Compare", "Clear"]
-    made.lines[1][0].value = False
-    assert made.selected == [many[30].run_id]
-    made.filter.value = "lost"
+    made.table.lines[1][0].value = False
+    assert made.table.selected == [many[30].run_id]
+    made.table.filter.value = "lost"
     assert lines(made) == []
-    assert "no runs" in made.note.value
-    made.filter.value = "delays auc>0.1"
+    assert "no runs" in made.table.note.value
+    made.table.filter.value = "delays auc>0.1"
     assert len(lines(made)) == LINES
     made.buttons["Clear"].click()
-    assert made.selected == []
+    assert made.table.selected == []
 
-    made.sort.value, made.descending.value = "started", True
+    made.table.sort.value, made.table.descending.value = "started", True
     assert "widget-view" in str(made._repr_mimebundle_())
     many.append(row(27, run_id="f" * 32, started_at="2014-01-01T08:00:00+01:00", metrics={"auc": 1.0, "new": 2.0}))
     wait_for(lambda: "ffffffff" in lines(made)[0], "the new run to be shown")
-    assert "new" in made.sort.options
+    assert "new" in made.table.sort.options
     made.close()
     wait_for(lambda: not any(each.name == "mltoolkit board" for each in threading.enumerate()), "nobody to ask any more")
 
@@ -84,7 +85,7 @@ def test_a_store_that_is_away_is_said_and_asked_again(many: list[RunRow], monkey
     made = board(every=0.02)
     monkeypatch.setattr(made, "refresh", lambda: 1 / 0)
     made.follow()
-    wait_for(lambda: "ZeroDivisionError" in made.note.value, "the fault to be shown")
+    wait_for(lambda: "ZeroDivisionError" in made.table.note.value, "the fault to be shown")
     monkeypatch.undo()
     made.close()
     for wrong in ({"limit": 0}, {"every": 0}):
@@ -133,9 +134,9 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
         for step in range(3):
             store.log_metric(ids[-1], "auc", depth / 10 + step / 100, step=step)
     made = mltoolkit.board()
-    assert sorted(each.run_id for each in made.found.runs) == sorted(ids)
+    assert sorted(each.run_id for each in made.table.found.runs) == sorted(ids)
     assert "No job has run yet" in made.jobs.value
-    made.select(*ids)
+    made.table.select(*ids)
     made.buttons["Compare"].click()
     assert made.background is not None
     assert made.background.wait(120)
@@ -144,7 +145,7 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
         assert each in shown, shown[:3000]
     assert not made.buttons["Compare"].disabled
 
-    made.select(ids[0])
+    made.table.select(ids[0])
     made.buttons["Open"].click()
     assert made.background.wait(60)
     assert "srcdoc" in made.detail.value
@@ -155,8 +156,8 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
     made.buttons["Reproduce"].click()
     assert made.background.wait(60)
     assert "cannot be repeated" in made.detail.value, "it is in no git repository"
-    made.filter.value = "auc>many"
-    assert "a metric is a number" in made.note.value
+    made.table.filter.value = "auc>many"
+    assert "a metric is a number" in made.table.note.value
 
     refused = CliRunner().invoke(cli.main, ["board", "out/board.html"])
     assert (refused.exit_code, "create it first" in refused.output) == (2, True)
@@ -169,7 +170,7 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
     assert CliRunner().invoke(cli.main, ["board", "--find", "auc>0.7"]).output == "board.html: 1 run, 0 instances of jobs\n"
 
     (runs.runs_folder(workspace) / ids[0] / "train.ipynb").unlink()
-    rows = made.found.runs or [row(1)]
+    rows = made.table.found.runs or [row(1)]
     assert differing(rows[:1]) == []
     assert "depth" in comparison_html([row(1, parameters={"depth": "1"}), row(2, parameters={"depth": "2"})], None, workspace)
     assert "No more is known" in comparison_html([row(1), row(2)], None, workspace)

@@ -20,7 +20,7 @@ from .background import Background, reason
 from .comparing import comparison_html
 from .forms import result_html
 from .listing import Listing, listing, when
-from .style import SHEET, badge, framed, plain, shown, table, widgets
+from .style import SHEET, badge, bundle, framed, plain, shown, table, widgets
 from .table import Table
 
 # %% auto #0
@@ -141,7 +141,7 @@ class Board:
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if not os.environ.get("MLTOOLKIT_RUN_DIR"):
             self.follow()
-        return self.widget._repr_mimebundle_(**options)
+        return bundle(self.widget, **options)
 
 # %% ../../nbs/08_views/08a_board.ipynb #a6ed3af6
 def opened_html(

@@ -18,7 +18,7 @@ from ..notebook.parameters import Contract, contract
 from ..record.manifest import Run
 from .background import Background, Progress, progress_html, reason
 from .fields import UNGIVEN, Field, chosen, field, problems
-from .style import SHEET, badge, framed, plain, shown, tiles, widgets
+from .style import SHEET, badge, bundle, framed, plain, shown, tiles, widgets
 
 # %% auto #0
 __all__ = ['pictures_of', 'result_html', 'Fields', 'Form', 'form']
@@ -197,7 +197,7 @@ class Form:
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if os.environ.get("MLTOOLKIT_RUN_DIR"):
             return {"text/plain": self.parameters.contract.table(), "text/html": self.parameters.contract._repr_html_()}
-        return self.widget._repr_mimebundle_(**options)
+        return bundle(self.widget, **options)
 
 # %% ../../nbs/08_views/03_forms.ipynb #4a1221cc
 def form(

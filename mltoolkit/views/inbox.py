@@ -18,7 +18,7 @@ from ..record.manifest import Run
 from .background import Background, reason
 from .forms import result_html
 from .listing import job_store, when
-from .style import SHEET, badge, number, plain, shown, table, widgets
+from .style import SHEET, badge, bundle, number, plain, shown, table, widgets
 
 # %% auto #0
 __all__ = ['Item', 'items', 'evidence_html', 'decide', 'Inbox', 'inbox']
@@ -230,7 +230,7 @@ class Inbox:
         self.background = background.start()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.widget._repr_mimebundle_(**options)
+        return bundle(self.widget, **options)
 
 
 def inbox(

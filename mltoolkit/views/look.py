@@ -17,7 +17,7 @@ from ..record.contract import check_contract
 from ..record.dataset import describe, load_dataset
 from ..record.environment import host, user
 from ..record.looks import Look, minutes, read, write
-from .style import SHEET, number, plain, shown, table, widgets
+from .style import SHEET, bundle, number, plain, shown, table, widgets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ class Looking:
         self.said.value = shown(f'<p class="muted" role="status">You looked for {total:g} minutes at this dataset in the last seven days, at {self.record.rows} rows this time.</p>')
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return self.widget._repr_mimebundle_(**options)
+        return bundle(self.widget, **options)
 
 
 def look(

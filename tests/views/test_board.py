@@ -41,7 +41,12 @@ def lines(made: Any) -> list[str]:
     return [line.value for box, (_, line) in zip(made.table.boxes, made.table.lines, strict=True) if box.layout.display != "none"]
 
 
-def test_a_board_lists_sorts_turns_selects_and_follows(many: list[RunRow]) -> None:
+def test_a_board_lists_sorts_turns_selects_and_follows(many: list[RunRow], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_RUN_DIR", ".")
+    quiet = board()
+    assert many[0].run_id[:8] in quiet._repr_mimebundle_()["text/plain"] or many[27].run_id[:8] in quiet._repr_mimebundle_()["text/plain"]
+    assert quiet._thread is None, "in a batch run nobody asks again"
+    monkeypatch.delenv("MLTOOLKIT_RUN_DIR")
     made = board(every=0.05, limit=100)
     assert len(lines(made)) == LINES
     assert "1 to 15 of the newest 40, 0 selected" in made.table.note.value

@@ -191,6 +191,32 @@ def test_own_parameters_assign_while_exploring(write: Callable[..., Path], bare_
     assert "hunter2" not in said
 
 
+def test_the_notebook_at_hand(bare_workspace: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import IPython
+
+    shell = type("Shell", (), {"user_ns": {"n": 2}})()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    monkeypatch.setattr("IPython.display.display", lambda widget: None)
+    for name in ("JPY_SESSION_NAME", "IPYNB_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Invalid, match=r"name it, as in `mltoolkit.parameters\('train.ipynb'\)`"):
+        mltoolkit.parameters()
+    monkeypatch.setenv("JPY_SESSION_NAME", str(write("a.ipynb", parameters="n: int = 1")))
+    values = mltoolkit.parameters()
+    assert values.n == 2
+    assert values._fields is not None
+    values._fields["n"].control.value = "3"
+    assert shell.user_ns["n"] == 3
+
+
+def test_a_page_is_framed_or_said_where_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<p onclick='x'>")
+    assert 'sandbox="" title="&lt;t&gt;" srcdoc="&lt;p' in style.framed(page, "<t>")
+    assert "too large" in style.framed(page, "t", limit=3)
+    assert "No such file" in style.framed(tmp_path / "gone.html", "t")
+
+
 def test_own_parameters_need_a_notebook(bare_workspace: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Invalid, match="is for a notebook"):
         mltoolkit.parameters()

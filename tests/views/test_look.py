@@ -70,7 +70,7 @@ def test_violations(frame: pd.DataFrame) -> None:
     assert violations(frame[frame.delay < 1000], schema) == []
 
 
-def test_somebody_looks(bare_workspace: Path, frame: pd.DataFrame) -> None:
+def test_somebody_looks(bare_workspace: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     contract = pa.DataFrameSchema({"carrier": pa.Column(str)}, name="flights")
     mltoolkit.save_dataset(frame.drop(columns="gone"), "flights/2013", contract=contract)
     first = mltoolkit.look("flights/2013")
@@ -103,6 +103,12 @@ def test_somebody_looks(bare_workspace: Path, frame: pd.DataFrame) -> None:
     assert 10 < looks[1].rows <= 100
     assert len(mltoolkit.load_dataset("flights/2013")) == 100, "the dataset does not mind"
     assert "widget-view" in str(made._repr_mimebundle_())
+    monkeypatch.setenv("MLTOOLKIT_RUN_DIR", ".")
+    batch = made._repr_mimebundle_()
+    assert set(batch) == {"text/html", "text/plain"}
+    assert "You looked for 9 minutes" in batch["text/plain"]
+    assert "<table>" in batch["text/html"]
+    monkeypatch.delenv("MLTOOLKIT_RUN_DIR")
     assert "kept it" in "".join(child.value for child in first.widget.children if hasattr(child, "value"))
 
     place = bare_workspace / ".mltoolkit/data/flights/2013/_looked"

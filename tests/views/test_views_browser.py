@@ -1,4 +1,4 @@
-"""Forms, the board, the inbox and a look in a real JupyterLab: fill in, run, cancel, compare, approve; light and dark."""
+"""Forms, the board, the inbox and a look in a real JupyterLab: fill in, run, cancel, compare, approve, explore; light and dark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from conftest import notebook_of
+from conftest import notebook_of, tagged
 from lab_of_tests import TOKEN, Page, lab
 from warm import variables
 
@@ -68,7 +68,8 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         made.append(mltoolkit.run_notebook(train, parameters={"depth": depth}, kernel=tiny, gate=False).run_id)
         for step in range(20):
             store.log_metric(made[-1], "auc", auc - 0.4 / (step + 1), step=step)
-    document.write(notebook_of(SHOW, SEE, DECIDE, LOOK), workspace / "look.ipynb")
+    own = (tagged("width: int = 4  # of the window", "parameters"), "own = mltoolkit.parameters()", "print('width is', width * 11)")
+    document.write(notebook_of(SHOW, SEE, DECIDE, LOOK, *own), workspace / "look.ipynb")
     mltoolkit.save_dataset(pd.DataFrame({"carrier": ["UA"] * 30 + ["OO"], "delay": [*range(30), 900]}), "flights")
     jobs = open_store(workspace)
     row = {"key": WAITS, "job": "flights/train", "logical": WAITS.partition("@")[2], "state": State.approval, "approval": "before", "origin": "tick", "lane": "x", "due": 0, "created": 100}
@@ -131,6 +132,13 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         jobs.close()
         page.run(3)
         said(tab, "You looked for 0 minutes at this dataset in the last seven days, at 5 rows this time")
-        assert tab.run(unlabelled) == 0
         tab.screenshot(pictures / "look-dark.png")
+        page.run(4)
+        page.run(5)
+        said(tab, "of the window")
+        put(tab, "width", "7")
+        tab.press("Enter")
+        page.run(6)
+        said(tab, "width is 77")
+        assert tab.run(unlabelled) == 0
         assert tab.complaints() == []

@@ -48,7 +48,11 @@ def put(tab: chromium.Tab, label: str, text: str) -> None:
 
 def said(tab: chromium.Tab, text: str, within: float = 90.0) -> None:
     """Wait until the notebook shows a text."""
-    tab.until(f"(document.querySelector('.jp-Notebook')?.innerText ?? '').replace(/\\s+/g, ' ').includes({json.dumps(text)})", text, within)
+    notebook = r"(document.querySelector('.jp-Notebook')?.innerText ?? '').replace(/\s+/g, ' ')"
+    try:
+        tab.until(f"{notebook}.includes({json.dumps(text)})", text, within)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it shows: {tab.run(notebook)[-3000:]}, {tab.complaints()}") from error
 
 
 def dark(tab: chromium.Tab) -> None:
@@ -103,6 +107,7 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         tab.until("document.querySelector('.mlt iframe')?.getAttribute('sandbox') === ''", "the page in its frame")
         tab.screenshot(pictures / "form-done.png")
         tab.click(".jupyter-button", "Show the page")
+        tab.until("!document.querySelector('.mlt iframe')", "the page to be gone")  # what lies below it moves
         unlabelled = "[...document.querySelectorAll('.jp-OutputArea input, .jp-OutputArea select, .jp-OutputArea textarea')].filter(each => !each.labels?.length && !each.ariaLabel && !each.title).length"
         assert tab.run(unlabelled) == 0
 
@@ -121,6 +126,7 @@ def test_forms_and_board_in_jupyterlab(workspace: Path, write: Callable[..., Pat
         dark(tab)
         tab.screenshot(pictures / "form-dark.png")
         tab.click(".jupyter-button", "Clear")
+        tab.until("document.querySelectorAll('.mlt svg').length === 0", "the comparison to be gone")
         tab.size(1300, 2200)
         page.run(2)
         said(tab, "1 thing waits for you")

@@ -19,6 +19,11 @@ _NAMES = {
     "run_notebook": "mltoolkit.execution.run",
     "sweep": "mltoolkit.execution.sweep",
     "resume_sweep": "mltoolkit.execution.sweep",
+    "board": "mltoolkit.views.board",
+    "form": "mltoolkit.views.forms",
+    "inbox": "mltoolkit.views.inbox",
+    "look": "mltoolkit.views.look",
+    "parameters": "mltoolkit.views.own",
     "Sweep": "mltoolkit.execution.results",
     "Run": "mltoolkit.record.manifest",
     "load_dataset": "mltoolkit.record.dataset",
@@ -31,8 +36,8 @@ _NAMES = {
     "TrainingStopped": "mltoolkit.errors",
 }
 
-__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "TrainingStopped", "load_dataset", "load_model", "resume_sweep", "run_notebook",
-           "save_dataset", "sweep", "watch"]  # fmt: skip
+__all__ = ["MltoolkitError", "NotebookFailed", "Run", "Status", "Sweep", "TrainingStopped", "board", "form", "inbox", "load_dataset", "load_model", "look",
+           "parameters", "resume_sweep", "run_notebook", "save_dataset", "sweep", "watch"]  # fmt: skip
 
 if TYPE_CHECKING:
     from mltoolkit.errors import MltoolkitError, NotebookFailed, Status, TrainingStopped
@@ -43,6 +48,11 @@ if TYPE_CHECKING:
     from mltoolkit.record.manifest import Run
     from mltoolkit.record.models import load_model
     from mltoolkit.record.watch import watch
+    from mltoolkit.views.board import board
+    from mltoolkit.views.forms import form
+    from mltoolkit.views.inbox import inbox
+    from mltoolkit.views.look import look
+    from mltoolkit.views.own import parameters
 
 
 def __getattr__(name: str) -> Any:

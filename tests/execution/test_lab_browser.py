@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import notebook_of
-from processes import BIN, wait_for
+from lab_of_tests import TOKEN, Page, lab
+from processes import wait_for
 from warm import Place, gone, inhabitants, runtime_folder
 
 from mltoolkit import cli
@@ -38,9 +36,6 @@ AGAIN = """
 import os
 print('process', os.getpid(), 'knows', globals().get('kept', 'nothing'))
 """
-TOKEN = "for-this-test-only"
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A workspace with a notebook, and a zygote that is ready."""
@@ -69,66 +64,9 @@ def kernelspecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     assert json.loads(path.read_text()) == before
 
 
-@contextmanager
-def lab(place: Place, kernelspecs: Path, folder: Path) -> Iterator[str]:
-    """The address of a JupyterLab, which ends well."""
-    own = {f"JUPYTER_{name.upper()}": str(folder / name) for name in ("config_dir", "data_dir", "runtime_dir")}
-    settings = folder / "config_dir" / "labconfig" / "default_setting_overrides.json"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
-    env = {**place.env, **own, "JUPYTER_PATH": str(kernelspecs), "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(folder / "ipython")}
-    options = ["--debug", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={place.root}", "--LabApp.extension_manager=readonly"]
-    with open(folder / "log", "w") as log:
-        server = subprocess.Popen([str(BIN / "jupyter-lab"), *options], cwd=place.root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        said = folder / "runtime_dir" / f"jpserver-{server.pid}.json"
-        wait_for(lambda: (said.exists() and said.read_text().endswith("}")) or server.poll() is not None, "JupyterLab to start")
-        assert server.poll() is None, (folder / "log").read_text()
-        yield str(json.loads(said.read_text())["url"])
-    finally:
-        server.terminate()
-        try:
-            code = server.wait(60)
-        finally:
-            server.kill()
-            server.wait()
-    text = (folder / "log").read_text()
-    assert code == 0, text
-    assert not [line for line in text.splitlines() if re.match(r"\[E |Traceback", line)], text
-
-
-class Page:
-    """The notebook as JupyterLab shows it."""
-
-    def __init__(self, tab: chromium.Tab) -> None:
-        self.tab = tab
-
-    def kernel(self, name: str, state: str = "idle") -> None:
-        """Wait until this is the kernel's name and its state."""
-        script = "[...document.querySelectorAll('.jp-KernelName, .jp-Notebook-ExecutionIndicator')].map(each => each.dataset.status ?? each.textContent)"
-        self.tab.until(f"({script}).join(', ') === '{name}, {state}'", f"the kernel to be {name}, {state}")
-
-    def run(self, cell: int) -> None:
-        """Run a cell, counted from 0."""
-        self.tab.click(f".jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .cm-content")
-        self.tab.press("Enter", shift=True)
-
-    def output(self, cell: int, expected: str) -> re.Match[str]:
-        """Wait for output of a cell that a pattern matches."""
-        script = f"document.querySelector(`.jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .jp-Cell-outputArea`)?.innerText ?? ''"
-        found: list[re.Match[str]] = []
-        wait_for(lambda: found.extend(re.finditer(expected, self.tab.run(script))) or found, f"{expected} below cell {cell}")
-        return found[0]
-
-    def menu(self, command: str) -> None:
-        """Choose from the menu of kernels."""
-        self.tab.click(".lm-MenuBar-item", "Kernel")
-        self.tab.click(f".lm-Menu-item[data-command='{command}']")
-
-
 def test_a_warm_kernel_in_jupyterlab(place: Place, kernelspecs: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "lab").mkdir()
-    with chromium.browser() as tab, lab(place, kernelspecs, folder) as address:
+    with chromium.browser() as tab, lab(place.root, place.env, kernelspecs, folder) as address:
         tab.size(1200)
         tab.open(f"{address}lab/tree/lab.ipynb?token={TOKEN}")
         page = Page(tab)

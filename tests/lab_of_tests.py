@@ -1,0 +1,75 @@
+"""A JupyterLab for tests, and its notebook as a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from processes import BIN, wait_for
+
+if TYPE_CHECKING:
+    import chromium
+
+TOKEN = "for-this-test-only"
+
+
+@contextmanager
+def lab(root: Path, env: Mapping[str, str], kernelspecs: Path, folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab, which ends well."""
+    own = {f"JUPYTER_{name.upper()}": str(folder / name) for name in ("config_dir", "data_dir", "runtime_dir")}
+    settings = folder / "config_dir" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}))
+    variables = {**env, **own, "JUPYTER_PATH": str(kernelspecs), "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(folder / "ipython")}
+    options = ["--debug", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={root}", "--LabApp.extension_manager=readonly"]
+    with open(folder / "log", "w") as log:
+        server = subprocess.Popen([str(BIN / "jupyter-lab"), *options], cwd=root, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        said = folder / "runtime_dir" / f"jpserver-{server.pid}.json"
+        wait_for(lambda: (said.exists() and said.read_text().endswith("}")) or server.poll() is not None, "JupyterLab to start")
+        assert server.poll() is None, (folder / "log").read_text()
+        yield str(json.loads(said.read_text())["url"])
+    finally:
+        server.terminate()
+        try:
+            code = server.wait(60)
+        finally:
+            server.kill()
+            server.wait()
+    text = (folder / "log").read_text()
+    assert code == 0, text
+    assert not [line for line in text.splitlines() if re.match(r"\[E |Traceback", line)], text
+
+
+class Page:
+    """The notebook as JupyterLab shows it."""
+
+    def __init__(self, tab: chromium.Tab) -> None:
+        self.tab = tab
+
+    def kernel(self, name: str, state: str = "idle") -> None:
+        """Wait until this is the kernel's name and its state."""
+        script = "[...document.querySelectorAll('.jp-KernelName, .jp-Notebook-ExecutionIndicator')].map(each => each.dataset.status ?? each.textContent)"
+        self.tab.until(f"({script}).join(', ') === '{name}, {state}'", f"the kernel to be {name}, {state}")
+
+    def run(self, cell: int) -> None:
+        """Run a cell, counted from 0."""
+        self.tab.click(f".jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .cm-content")
+        self.tab.press("Enter", shift=True)
+
+    def output(self, cell: int, expected: str) -> re.Match[str]:
+        """Wait for output of a cell that a pattern matches."""
+        script = f"document.querySelector(`.jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .jp-Cell-outputArea`)?.innerText ?? ''"
+        found: list[re.Match[str]] = []
+        wait_for(lambda: found.extend(re.finditer(expected, self.tab.run(script))) or found, f"{expected} below cell {cell}")
+        return found[0]
+
+    def menu(self, command: str) -> None:
+        """Choose from the menu of kernels."""
+        self.tab.click(".lm-MenuBar-item", "Kernel")
+        self.tab.click(f".lm-Menu-item[data-command='{command}']")

@@ -202,18 +202,16 @@ def field(
     result.tell("")
     return result
 
-# %% ../../nbs/08_views/01_fields.ipynb #a35b4973
+# %% ../../nbs/08_views/01_fields.ipynb #ae407c8a
 def chosen(
     fields: Sequence[Field],
-    *,
-    everything: bool = False,  # also what is as it was
 ) -> tuple[dict[str, Any], dict[str, str]]:  # plain values and secrets, by name
     """Return what somebody chose."""
     values: dict[str, Any] = {}
     secrets: dict[str, str] = {}
     for each in fields:
         value = each.value
-        if value is not UNGIVEN and (everything or each.touched or each.parameter.required):
+        if value is not UNGIVEN and (each.touched or each.parameter.required):
             (secrets if each.parameter.secret else values)[each.parameter.name] = value
     return values, secrets
 

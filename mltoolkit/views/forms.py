@@ -142,7 +142,7 @@ class Form:
 
     def values(self) -> tuple[dict[str, Any], dict[str, str]]:  # plain values and secrets, by name
         """Return what the next run is given: what is not as the notebook has it."""
-        values, secrets = chosen(self.parameters.fields, everything=False)
+        values, secrets = chosen(self.parameters.fields)
         for each in self.parameters.fields:
             if each.parameter.name in self._given and each.value is not UNGIVEN and not each.parameter.secret:
                 values[each.parameter.name] = each.value

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import Invalid, MissingExtra
-from ..execution import kernels
+from ..execution import kernels, zygote
 
 # %% auto #0
 __all__ = ['TOLD', 'Wanted', 'wanted', 'command', 'become', 'warm_up']
@@ -96,6 +96,6 @@ def warm_up(
 ) -> None:
     """Start the zygote that kernels of JupyterLab are forked from, unless it is there. Raises `Unavailable`."""
     request = kernels.Request((sys.executable,), (), str(root), env, str(root), kernels.preloads(root))
-    there = set(kernels.zygote.paths(str(kernels.runtime_folder()), request.key, request.env))
+    there = set(zygote.paths(str(kernels.runtime_folder()), request.key, request.env))
     if not any(state.socket in there for state in kernels.zygotes()):
         kernels.start_zygote(request, settings.get("warm_idle", start=root) or 1e9)

@@ -5,20 +5,27 @@
 # %% ../../nbs/08_views/91_lab_server.ipynb #f579ed51
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
 
 from .. import settings
+from ..errors import Invalid, MltoolkitError
 from ..execution import kernels
 from .lab import TOLD
+from .lab_answers import DONE, SHOWN, Answer, Asked
 
 # %% auto #0
-__all__ = ['WarmKernels', 'mlflow_tile']
+__all__ = ['WarmKernels', 'mlflow_tile', 'Asking', 'Showing', 'Doing']
 
 # %% ../../nbs/08_views/91_lab_server.ipynb #da28088d
 class WarmKernels(KernelSpecManager):  # type: ignore[misc]  # its package has no types
@@ -48,16 +55,58 @@ def mlflow_tile() -> dict[str, Any]:
         "request_headers_override": {"Host": "127.0.0.1:{port}"},
         "timeout": 180,
         "launcher_entry": {"enabled": not uri.startswith(("http://", "https://")), "title": "MLflow", "category": "Notebook"},
-        "new_browser_tab": True,
+        "new_browser_tab": False,
     }
 
 # %% ../../nbs/08_views/91_lab_server.ipynb #8d23d086
+class Asking(APIHandler):  # type: ignore[misc]  # its package has no types
+    """Answers a request in JSON."""
+
+    def initialize(self, answer: Answer) -> None:
+        """Take note of what it answers with."""
+        self.answer = answer
+
+    async def reply(self, asked: Asked) -> None:
+        """Send the answer, or what is wrong with the question."""
+        root = Path(str(self.settings["server_root_dir"])).expanduser()
+        try:
+            told = await asyncio.get_running_loop().run_in_executor(None, self.answer, root, asked)
+        except MltoolkitError as error:
+            self.set_status(400 if isinstance(error, Invalid) else 503)
+            told = {"message": str(error)}
+        self.finish(json.dumps(told, default=str))
+
+
+class Showing(Asking):
+    """Answers what only looks."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Answer a question whose parts are in its address."""
+        await self.reply({name: self.get_query_argument(name) for name in self.request.query_arguments})
+
+
+class Doing(Asking):
+    """Answers what does something."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Answer a question whose parts are a JSON object."""
+        asked = self.get_json_body()
+        if not isinstance(asked, dict):
+            raise web.HTTPError(400, "a JSON object is needed")
+        await self.reply(asked)
+
+# %% ../../nbs/08_views/91_lab_server.ipynb #abfd81de
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "mltoolkit.views.lab_server"}]
 
 
 def _load_jupyter_server_extension(app: Any) -> None:
     """Add what is asked for under /mltoolkit/."""
+    pages = [(name, Showing, answer) for name, answer in SHOWN.items()] + [(name, Doing, answer) for name, answer in DONE.items()]
+    base = app.web_app.settings["base_url"]
+    app.web_app.add_handlers(".*$", [(url_path_join(base, "mltoolkit", name), kind, {"answer": answer}) for name, kind, answer in pages])
 
 
 async def _start_jupyter_server_extension(app: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import notebook_of
+from lab_page import Page
 from processes import BIN, wait_for
 from warm import Place, gone, inhabitants, runtime_folder
 
@@ -95,35 +96,6 @@ def lab(place: Place, kernelspecs: Path, folder: Path) -> Iterator[str]:
     text = (folder / "log").read_text()
     assert code == 0, text
     assert not [line for line in text.splitlines() if re.match(r"\[E |Traceback", line)], text
-
-
-class Page:
-    """The notebook as JupyterLab shows it."""
-
-    def __init__(self, tab: chromium.Tab) -> None:
-        self.tab = tab
-
-    def kernel(self, name: str, state: str = "idle") -> None:
-        """Wait until this is the kernel's name and its state."""
-        script = "[...document.querySelectorAll('.jp-KernelName, .jp-Notebook-ExecutionIndicator')].map(each => each.dataset.status ?? each.textContent)"
-        self.tab.until(f"({script}).join(', ') === '{name}, {state}'", f"the kernel to be {name}, {state}")
-
-    def run(self, cell: int) -> None:
-        """Run a cell, counted from 0."""
-        self.tab.click(f".jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .cm-content")
-        self.tab.press("Enter", shift=True)
-
-    def output(self, cell: int, expected: str) -> re.Match[str]:
-        """Wait for output of a cell that a pattern matches."""
-        script = f"document.querySelector(`.jp-Notebook .jp-Cell[data-windowed-list-index='{cell}'] .jp-Cell-outputArea`)?.innerText ?? ''"
-        found: list[re.Match[str]] = []
-        wait_for(lambda: found.extend(re.finditer(expected, self.tab.run(script))) or found, f"{expected} below cell {cell}")
-        return found[0]
-
-    def menu(self, command: str) -> None:
-        """Choose from the menu of kernels."""
-        self.tab.click(".lm-MenuBar-item", "Kernel")
-        self.tab.click(f".lm-Menu-item[data-command='{command}']")
 
 
 def test_a_warm_kernel_in_jupyterlab(place: Place, kernelspecs: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _with(
 
 def _place(text: str, any_jobs: bool) -> tuple[int, int]:
     """The line behind the last job, from 0, and how deep its name stands."""
-    root = yaml.compose(text, Loader=PlainLoader)
+    root: Any = yaml.compose(text, Loader=PlainLoader)
     key, node = next(pair for pair in root.value if pair[0].value == "jobs")
     if not any_jobs:
         return key.end_mark.line + 1, 2

@@ -27,8 +27,8 @@ from .lab_answers import DONE, SHOWN, Answer, Asked
 # %% auto #0
 __all__ = ['WarmKernels', 'mlflow_tile', 'Asking', 'Showing', 'Doing']
 
-# %% ../../nbs/08_views/91_lab_server.ipynb #da28088d
-class WarmKernels(KernelSpecManager):  # type: ignore[misc]  # its package has no types
+# %% ../../nbs/08_views/91_lab_server.ipynb #e441b108
+class WarmKernels(KernelSpecManager):
     """The kernels of Jupyter's own manager; ours are forked, and have `%load_ext mltoolkit` done."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
@@ -43,7 +43,7 @@ class WarmKernels(KernelSpecManager):  # type: ignore[misc]  # its package has n
             spec.argv = [*spec.argv, "--InteractiveShellApp.extra_extensions=mltoolkit"]
         return spec
 
-# %% ../../nbs/08_views/91_lab_server.ipynb #e9aae1a5
+# %% ../../nbs/08_views/91_lab_server.ipynb #6b2fcbf6
 def mlflow_tile() -> dict[str, Any]:
     """Return how jupyter-server-proxy starts MLflow's pages."""
     supervisor = str(files("mltoolkit.execution") / "supervisor.py")
@@ -58,8 +58,8 @@ def mlflow_tile() -> dict[str, Any]:
         "new_browser_tab": False,
     }
 
-# %% ../../nbs/08_views/91_lab_server.ipynb #8d23d086
-class Asking(APIHandler):  # type: ignore[misc]  # its package has no types
+# %% ../../nbs/08_views/91_lab_server.ipynb #e9afef4c
+class Asking(APIHandler):
     """Answers a request in JSON."""
 
     def initialize(self, answer: Answer) -> None:
@@ -97,7 +97,7 @@ class Doing(Asking):
             raise web.HTTPError(400, "a JSON object is needed")
         await self.reply(asked)
 
-# %% ../../nbs/08_views/91_lab_server.ipynb #abfd81de
+# %% ../../nbs/08_views/91_lab_server.ipynb #8d23d086
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "mltoolkit.views.lab_server"}]
 

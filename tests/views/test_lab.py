@@ -231,7 +231,8 @@ def test_in_a_browser(lab: Lab, tmp_path: Path) -> None:
         )
         tab.until(f"!({frame}).includes('Loading')", "the page to be complete")
         tab.screenshot(tmp_path / "mlflow.png")
-        assert tab.complaints() == []
+        unknown = "mlflow/users/current"  # MLflow's page asks who is signed in, which a server without basic-auth answers with 404
+        assert [each for each in tab.complaints() if not each.endswith(unknown)] == []
 
 
 def test_it_goes_with_all_it_started(lab: Lab) -> None:

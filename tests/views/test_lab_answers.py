@@ -40,7 +40,7 @@ def test_answers(workspace: Path, write: Callable[..., Path], monkeypatch: pytes
         is None
     )
     asked = done["run"](workspace, {"job": "night", "date": "2013-01-01", "alone": True})
-    assert asked == {"keys": ["night@2013-01-01T00:00:00"], "states": ["queued"], "worker": False}
+    assert asked == {"keys": ["night@2013-01-01T00:00:00"], "states": ["waiting"], "worker": False}
     assert worked == [(workspace, "night@2013-01-01T00:00:00", True)]
     (workspace / "jobs.yaml").write_text("jobs:\n  other:\n    notebook: none.ipynb\n")
     told = shown["jobs"](workspace, {})
@@ -138,8 +138,10 @@ def test_a_zygote_is_started_unless_it_is_there(
     monkeypatch.setattr(os, "execve", lambda *given: None)
     lab.become(lab.wanted(port=0))
     assert [each.root for each in started] == [str(bare_workspace)]
-    there = next(iter(zygote.paths(str(kernels.runtime_folder()), started[0].key, started[0].env)))
-    monkeypatch.setattr(kernels, "zygotes", lambda: [SimpleNamespace(socket=there)])
+    monkeypatch.setattr(
+        zygote, "paths", lambda folder, key, env: iter(["/its/socket"] if key == started[0].key else [])
+    )
+    monkeypatch.setattr(kernels, "zygotes", lambda: [SimpleNamespace(socket="/its/socket")])
     lab.become(lab.wanted(port=0))
     assert len(started) == 1
 

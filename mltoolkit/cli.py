@@ -103,7 +103,7 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 _ELSEWHERE = {  # command and module
     "jobs": "cli_jobs", "serve": "cli_jobs", "worker": "cli_jobs", "check": "cli_check", "rule": "cli_check", "maturity": "cli_maturity",
     "new": "cli_new", "init": "cli_new", "test": "cli_new", "reproduce": "cli_reproduce", "runs": "cli_runs", "show": "cli_runs",
-    "resume": "cli_runs", "diff": "cli_runs", "ui": "cli_tracking", "tracking": "cli_tracking", "board": "cli_views", "inbox": "cli_views",
+    "resume": "cli_runs", "diff": "cli_runs", "ui": "cli_tracking", "tracking": "cli_tracking", "board": "cli_views", "inbox": "cli_views", "lab": "cli_lab",
 }  # fmt: skip
 
 

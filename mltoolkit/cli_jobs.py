@@ -72,18 +72,10 @@ def jobs_check(as_json: bool) -> None:
 @_json_option
 def jobs_list(as_json: bool) -> None:
     """List the jobs: when each is next due, and how it ended last."""
-    from datetime import UTC
-
-    from mltoolkit.scheduling.history import overview
-    from mltoolkit.scheduling.ticks import next_times
+    from mltoolkit.scheduling.history import upcoming
 
     store, found = _opened(_GLANCE)
-    known = overview(store)
-    rows = []
-    for job in found.values():
-        upcoming = next_times(job.schedule, datetime.now(UTC)) if job.schedule else []
-        state = known.get(job.id, {"paused": False, "last_state": None, "last_ended_at": None, "open": 0})
-        rows.append({"job": job.id, "next": upcoming[0].isoformat() if upcoming else None, "needs": list(job.needs), "owner": job.owner, "description": job.description, **state})
+    rows = upcoming(store, found)
     if as_json:
         _print_json(rows)
         return

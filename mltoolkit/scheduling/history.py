@@ -16,10 +16,12 @@ import sqlalchemy as sa
 
 from ..errors import Invalid, nearest
 from ..record import runs
+from .specification import Job
 from .store import ATTEMPTS, EDGES, INSTANCES, OPEN, SCHEDULES, State, Store, attempts_of, instance
+from .ticks import next_times
 
 # %% auto #0
-__all__ = ['Entry', 'listing', 'show', 'latest', 'Cost', 'summary', 'overview']
+__all__ = ['Entry', 'listing', 'show', 'latest', 'Cost', 'summary', 'overview', 'upcoming']
 
 # %% ../../nbs/05_scheduling/06_history.ipynb #8df26ebd
 @dataclass
@@ -185,3 +187,17 @@ def overview(
         for job in connection.execute(sa.select(SCHEDULES.c.job).where(SCHEDULES.c.paused)).scalars():
             of(job)["paused"] = True
     return found
+
+
+def upcoming(
+    store: Store,
+    jobs: Mapping[str, Job],
+) -> list[dict[str, Any]]:
+    """Return for each job when it is next due, what it needs, and what `overview` knows of it."""
+    known = overview(store)
+    rows = []
+    for job in jobs.values():
+        times = next_times(job.schedule, datetime.now(UTC)) if job.schedule else []
+        state = known.get(job.id, {"paused": False, "last_state": None, "last_ended_at": None, "open": 0})
+        rows.append({"job": job.id, "next": times[0].isoformat() if times else None, "needs": list(job.needs), "owner": job.owner, "description": job.description, **state})
+    return rows

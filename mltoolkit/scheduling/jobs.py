@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +21,7 @@ from ..notebook import document
 from ..notebook.conversion import jsonable
 from ..notebook.parameters import Contract, contract
 from ..record.redaction import secret_from
-from .source import Source, read_yaml
+from .source import Source, parse_yaml, read_yaml
 from .specification import NAME, Job, JobSpec, Notify, Retries
 from .templates import LogicalDate, Upstream, fields, fill, upstream_value
 from .ticks import Schedule, localize, next_times, remarks
@@ -375,11 +376,12 @@ def _files(root: Path) -> list[Path]:
 
 def read(
     path: str | Path,  # a jobs.yaml
+    text: str | None = None,  # taken for what it says; nothing is written
 ) -> dict[str, Job]:
     """Return the jobs of one file by their full names; it may need jobs of the others. Raises `Invalid` as `load` does."""
     path = Path(path).resolve()
     root = workspace(path)
-    jobs = _load(root, list(dict.fromkeys([*_files(root), path])))
+    jobs = _load(root, list(dict.fromkeys([*_files(root), path])), {} if text is None else {path: text})
     _raise(each for each in jobs.findings if each.path == _shown_path(path, root))
     return {name: job for name, job in jobs.items() if job.file == path}
 
@@ -390,14 +392,14 @@ def _raise(findings: Iterable[Finding]) -> None:
         raise Invalid(f"jobs.yaml is refused:\n{lines}", findings=errors)
 
 # %% ../../nbs/05_scheduling/01_jobs.ipynb #d9b4ba9f
-def _load(root: Path, paths: list[Path]) -> Jobs:
+def _load(root: Path, paths: list[Path], written: Mapping[Path, str] = MappingProxyType({})) -> Jobs:
     readers, named = [], set()
     jobs: dict[str, tuple[Job, _Reader, Contract]] = {}
     for path in paths:
         reader = _Reader(Source(path, {"jobs": {}}), root, path.parent.name if path.parent != root else None)
         readers.append(reader)
         try:
-            reader.source = read_yaml(path)
+            reader.source = parse_yaml(written[path], path) if path in written else read_yaml(path)
         except Invalid as error:
             reader.report("JOB001", str(error.fields.get("problem") or error), line=error.fields.get("line"))
             continue

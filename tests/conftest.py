@@ -48,6 +48,9 @@ def _no_variables_of_another_test() -> Iterator[None]:
     yield
     for name in _own_variables():
         del os.environ[name]
+    chosen = sys.modules.get("mlflow.tracking._tracking_service.utils")
+    if chosen is not None:
+        chosen._tracking_uri = None  # type: ignore[attr-defined]  # by `mlflow.set_tracking_uri`, which is stronger than a variable
 
 
 @pytest.fixture(scope="session")

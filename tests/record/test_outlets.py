@@ -169,9 +169,13 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from mlflow.store.tracking.abstract_store import AbstractStore as Store
     from mlflow.tracking._tracking_service import utils
 
+    import mltoolkit.record.spooled_artifacts
+    import mltoolkit.record.spooled_store  # noqa: F401
+
     bases: list[Any] = [Store, Registry, ArtifactRepository]
     for base in bases:
         monkeypatch.setattr(base, "__init__", base.__init__)
+    were = {(kind, name): found for base in bases for kind in outlets._below(base) for name, found in vars(kind).items()}
     before = mlflow.get_tracking_uri()
     yield mlflow
     while mlflow.active_run():
@@ -183,7 +187,10 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for base in bases:
         for kind in outlets._below(base):
             for name, found in list(vars(kind).items()):
-                if getattr(found, "_passes_filter", False) and hasattr(found, "__wrapped__"):  # the others pass it by themselves
+                if (kind, name) in were:
+                    if found is not were[kind, name]:
+                        setattr(kind, name, were[kind, name])
+                elif getattr(found, "_passes_filter", False):
                     its_own = (found.__module__, found.__qualname__) == (kind.__module__, f"{kind.__qualname__}.{name}")
                     setattr(kind, name, found.__wrapped__) if its_own else delattr(kind, name)
 

@@ -511,6 +511,8 @@ def close_tracked(recording: Recording) -> None:
     except TrackingError as error:
         runs.reserve(recording.folder).unlink(missing_ok=True)
         with contextlib.suppress(TrackingError):
+            if recorder.is_spooled(recording.store):  # whose disk is full; what was reserved is enough for the store itself
+                recording.store = tracking.client(recording.plan.root)
             close(None)  # without artifacts, but to its end
         error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
         raise

@@ -51,6 +51,9 @@ def _no_variables_of_another_test() -> Iterator[None]:
     chosen = sys.modules.get("mlflow.tracking._tracking_service.utils")
     if chosen is not None:
         chosen._tracking_uri = None  # type: ignore[attr-defined]  # by `mlflow.set_tracking_uri`, which is stronger than a variable
+    fluent = sys.modules.get("mlflow.tracking.fluent")
+    if fluent is not None:
+        fluent._active_experiment_id = None  # type: ignore[attr-defined]  # by `mlflow.set_experiment`
 
 
 @pytest.fixture(scope="session")

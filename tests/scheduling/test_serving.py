@@ -112,7 +112,8 @@ if not child.exists():
     child.write_text(str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid))
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
-print(Path("/proc", child.read_text()).exists())
+stat = Path("/proc", child.read_text(), "stat")
+print(stat.exists() and ") Z " not in stat.read_text())  # it has ended, though nobody may have asked how
 """  # ends its supervisor, and with it itself
 
 

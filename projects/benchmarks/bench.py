@@ -20,7 +20,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "04_jobs.ipynb": {"rounds": 5, "peer_rounds": 2, "backlog": 40, "idle": 20.0, "history": 20_000},
     "05_check.ipynb": {"rounds": 1, "notebooks": 200, "peers": False},
     "06_tracking.ipynb": {"rounds": 1, "steps": 1000, "slow_steps": 20, "runs": 10_000},
-    "07_reproduce.ipynb": {"rounds": 2},
+    "07_reproduce.ipynb": {"rounds": 2, "cells": 50, "pictures": 10},
 }
 NOTEBOOKS = list(QUICK)
 

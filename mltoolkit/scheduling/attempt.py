@@ -204,9 +204,10 @@ def _watch_memory(limit: int, over: threading.Event, said: list[str]) -> None:
     here = psutil.Process()
     while not over.wait(0.2):
         sizes: dict[psutil.Process, int] = {}
-        for process in here.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                sizes[process] = process.memory_info().rss
+        with contextlib.suppress(psutil.Error, OSError):  # processes come and go while they are listed
+            for process in here.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    sizes[process] = process.memory_info().rss
         if sum(sizes.values()) > limit:
             said[:] = [f"it used {sum(sizes.values()) / 1e6:.0f} MB of memory; its limit is {limit / 1e6:.0f} MB"]
             with contextlib.suppress(psutil.Error):

@@ -276,7 +276,7 @@ def find_environment(
     root: Path,  # the workspace
 ) -> Path | None:  # its Python
     """Return an environment with the packages of a run if it was made before. Raises `Unrepeatable` if none can be made."""
-    made = _place_of(run, Path("/work/tree"), diff, root)[0]
+    made = _place_of(run, Path(), diff, root)[0]  # wherever the work tree will be
     if not made.exists():
         return None
     os.utime(made)  # it was used, and so was the cache

@@ -94,6 +94,7 @@ def open_recording(
     track: bool = True,
     parent: str | None = None,  # run id of the record that this one belongs to
     tags: Mapping[str, str] | None = None,  # further ones of the MLflow run
+    store: Any = None,  # the client of `recorder`, if there is one already
 ) -> Recording:
     """Look at code and environment, open the MLflow run, and write the first manifest."""
     settings.local(plan.root)  # before looking at the work tree, which is not to see it
@@ -101,7 +102,7 @@ def open_recording(
     state = environment.git_state(place, settings.get("diff_limit", start=plan.root))
     machine = environment.environment(settings.get("variables", start=plan.root))
     redactor = Redactor(plan.secrets)
-    recording = Recording(plan, _without_secrets(_manifest(plan, state, machine), redactor), Path(), redactor=redactor)
+    recording = Recording(plan, _without_secrets(_manifest(plan, state, machine), redactor), Path(), store, redactor=redactor)
     run = recording.run
     run.tracked, run.parent_run_id = track, parent
     if tags and "mltoolkit.job" in tags:
@@ -211,7 +212,7 @@ def _open_tracked(recording: Recording, state: environment.Git | None, more: Map
 
     plan, run = recording.plan, recording.run
     uri = settings.get("tracking_uri", start=plan.root)
-    recording.store = recorder.recorder(plan.root)
+    recording.store = recording.store or recorder.recorder(plan.root)
     source = None if document.is_remote(plan.source) else plan.source
     recording.tags = tracking.provenance(source, root=plan.root, trigger=plan.trigger, git=state)
     if source is None:
@@ -590,12 +591,11 @@ def carry_out(
     begun: Callable[[Recording], None] = lambda recording: None,  # called when the record has been opened and nothing has run
 ) -> Run:
     """Do what `run_notebook` does once it has planned."""
-    if track:
-        recorder.recorder(planned.root)  # takes seconds the first time, and nothing exists yet that would need an end
+    store = recorder.recorder(planned.root) if track else None  # takes seconds the first time, and nothing exists yet that would need an end
     stopping = stop or Stop()
     try:
         with reserved(planned.output), stop_on_signals(stopping):
-            recording = open_recording(planned, track=track, parent=parent or os.environ.get("MLTOOLKIT_RUN_ID"), tags=tags)
+            recording = open_recording(planned, track=track, parent=parent or os.environ.get("MLTOOLKIT_RUN_ID"), tags=tags, store=store)
             return conclude(recording, _execute(recording, watch, stopping, begun)).raise_for_status()
     finally:
         if stop is None:

@@ -423,8 +423,8 @@ def sweep(
     from mltoolkit.record import tracking
 
     with _executor(executor, workers, trials or len(definition.points)) as where:
-        tracking.client(planned.root)
-        recording = open_recording(replace(planned, trigger=trigger), parent=os.environ.get("MLTOOLKIT_RUN_ID"), tags={"mltoolkit.sweep": "true"})
+        store = tracking.client(planned.root)
+        recording = open_recording(replace(planned, trigger=trigger), parent=os.environ.get("MLTOOLKIT_RUN_ID"), tags={"mltoolkit.sweep": "true"}, store=store)
         recording.run.cells = Cells()
         definition.save(recording.folder)
         points = [Point(at, each) for at, each in enumerate(definition.points)]

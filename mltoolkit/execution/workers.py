@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from .. import settings
 from ..errors import Invalid, MltoolkitError, NotebookFailed, Status
 from . import zygote
-from .kernels import Unavailable, WarmProcess, command_request, fork_kernel
+from .kernels import LOADED, Unavailable, WarmProcess, command_request, fork_kernel
 from .session import Stop
 from ..notebook.document import is_remote
 
@@ -86,10 +86,12 @@ def run_point(task: Task) -> Result:
 
 def get_ready() -> None:
     """Import what a tracked run needs."""
-    import mlflow.store.tracking.sqlalchemy_store
-    import mlflow.tracking  # noqa: F401
+    from importlib import import_module
+
     from mltoolkit.execution.run import _get_ready
 
+    for name in LOADED:
+        import_module(name)
     _get_ready("python")
 
 # %% ../../nbs/03_execution/04b_workers.ipynb #06edba35

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .environment import with_variables
 from .spool import Entry
 from .stores import direct, is_final, is_remote
 
@@ -340,27 +340,12 @@ def _artifact(delivery: Delivery, entry: Entry) -> None:
     local = Path(content["path"])
     if local.exists():  # else it has arrived already
         uri = content["uri"] or delivery.store.get_run(delivery.identities.of(entry.run)).info.artifact_uri
-        with direct(), _once():
+        with direct(), with_variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):  # it is tried again with the rest of the spool
             repository = get_artifact_repository(uri, tracking_uri=delivery.uri)
             upload: Any = repository.log_artifacts if local.is_dir() else repository.log_artifact
             upload(str(local), content["place"])
     if content["copy"]:
         shutil.rmtree(local.parent, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _once() -> Iterator[None]:
-    """Let MLflow try an upload once; it is tried again with the rest of the spool."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
 
 
 _OPERATIONS = {"create": _create, "update": _update, "untag": _untag, "inputs": _inputs, "artifact": _artifact}

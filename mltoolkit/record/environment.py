@@ -5,6 +5,7 @@
 # %% ../../nbs/02_record/02_environment.ipynb #ea2d97f0
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -15,14 +16,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 # %% auto #0
 __all__ = ['DECISIVE', 'Git', 'git_state', 'without_credentials', 'packages', 'requirements', 'sources', 'Environment',
-           'environment', 'decisive', 'user', 'host', 'machine', 'process_start', 'shares_processes', 'is_gone']
+           'environment', 'decisive', 'user', 'host', 'with_variables', 'machine', 'process_start', 'shares_processes',
+           'is_gone']
 
 # %% ../../nbs/02_record/02_environment.ipynb #6a3e5b1b
 @dataclass
@@ -250,6 +252,23 @@ def user() -> str:
 def host() -> str:
     """Return this machine's name."""
     return socket.gethostname()
+
+# %% ../../nbs/02_record/02_environment.ipynb #e1c0a002
+@contextlib.contextmanager
+def with_variables(
+    values: Mapping[str, str],  # by name
+) -> Iterator[None]:
+    """Let environment variables have other values while the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 # %% ../../nbs/02_record/02_environment.ipynb #e4f395a4
 def machine() -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib
 import os
 import pickletools
@@ -21,6 +20,7 @@ from typing import Any
 
 from .. import settings
 from ..errors import DataError, ModelRefused
+from .environment import with_variables
 
 # %% auto #0
 __all__ = ['danger', 'examine', 'load_model']
@@ -149,21 +149,6 @@ def _of_skops(place: Path, name: str, options: Mapping[str, Any], trusted_types:
 _SWITCH = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 _OPENING = threading.Lock()
 
-
-@contextlib.contextmanager
-def _switched_on() -> Iterator[None]:
-    with _OPENING:
-        before = os.environ.get(_SWITCH)
-        os.environ[_SWITCH] = "true"
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_SWITCH]
-            else:
-                os.environ[_SWITCH] = before
-
-
 def load_model(
     uri: str | Path,  # `models:/NAME/3`, `models:/NAME@champion`, `runs:/RUN/model`, or a folder
     *,
@@ -187,7 +172,7 @@ def load_model(
         module = importlib.import_module(f"mlflow.{chosen}")
     except ImportError as error:
         raise DataError(f"{uri} cannot be opened as {chosen!r}: {error}") from error
-    with _switched_on():
+    with _OPENING, with_variables({_SWITCH: "true"}):
         return module.load_model(str(folder))
 
 

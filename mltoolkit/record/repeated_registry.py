@@ -6,7 +6,6 @@
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from mlflow.entities.model_registry import ModelVersionTag, RegisteredModel, Reg
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.model_registry.file_store import FileModelVersion, FileStore
+
+from .environment import with_variables
 
 # %% auto #0
 __all__ = ['RepeatedRegistry']
@@ -34,12 +35,8 @@ class RepeatedRegistry(FileStore):
         self.shared_uri, self.tracking_uri = told["shared"], tracking_uri
         folder = Path(unquote(urlsplit(store_uri).path))
         folder.mkdir(parents=True, exist_ok=True)
-        before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
-        os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # MLflow asks for it, as the form has no future: this one has none, either
-        try:
+        with with_variables({"MLFLOW_ALLOW_FILE_STORE": "true"}):  # MLflow asks for it, as the form has no future: this one has none, either
             super().__init__(folder.as_uri())
-        finally:
-            os.environ.pop("MLFLOW_ALLOW_FILE_STORE") if before is None else os.environ.update(MLFLOW_ALLOW_FILE_STORE=before)
 
     @property
     def shared(self) -> Any:

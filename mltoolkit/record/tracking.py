@@ -167,17 +167,10 @@ def _opened(uri: str) -> MlflowClient:
     return found
 
 
-@contextlib.contextmanager
-def _first_contact() -> Iterator[None]:
+def _first_contact() -> contextlib.AbstractContextManager[None]:
     """Hear within seconds that a server is not there; MLflow itself would go on trying for four minutes."""
     added = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    added = {name: value for name, value in added.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    return environment.with_variables({name: value for name, value in added.items() if name not in os.environ})
 
 # %% ../../nbs/02_record/05_tracking.ipynb #8cb0e4b8
 def _prepare(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -92,14 +90,6 @@ class Lab:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def begin_mlflow(self) -> None:
-        """Open the page behind the tile, as its server takes a while to start."""
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(
-                urllib.request.Request(f"{self.address}mlflow/", headers={"Authorization": f"token {TOKEN}"}),
-                timeout=180,
-            ).close()
-
     def ask(self, what: str, body: dict[str, Any] | None = None, token: str = TOKEN) -> tuple[int, Any]:
         """Ask below /mltoolkit/; return status and answer."""
         headers = {"Authorization": f"token {token}"} if token else {}
@@ -130,7 +120,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prepared_store: Path) -> Itera
         (place.root / ".mltoolkit").mkdir()
         shutil.copy(prepared_store, place.root / ".mltoolkit" / "mlflow.db")
         made = Lab(place, folder)
-        threading.Thread(target=made.begin_mlflow, daemon=True).start()
         try:
             yield made
         finally:

@@ -40,6 +40,7 @@ KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first c
     "tornado.platform.asyncio", "tornado.queues", "faulthandler", "pdb", "sqlite3", "encodings.idna", "encodings.latin_1", "stringprep",
     "IPython.core.logger", "stack_data", "pygments.formatters.terminal256", "pygments.plugin", "psutil", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
 )  # fmt: skip
+LOGGING_MODULES = ("mlflow.store.tracking.sqlalchemy_store", "mltoolkit.record.spooled_store")  # what a kernel imports when it logs the first value
 VOLATILE = frozenset({  # differ from run to run; what reads them while it is imported is put right in `Starting.take_over`
     "_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES", "JPY_PARENT_PID", "JPY_SESSION_NAME", "IPYNB_FILE", "MPLBACKEND",
     "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT",
@@ -205,6 +206,9 @@ def preload(
             done.append(name)
     outlets = sys.modules.get("mltoolkit.record.outlets")
     if outlets is not None and "mlflow" in sys.modules:
+        for name in LOGGING_MODULES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         outlets.guard_mlflow()  # it takes longer than all else that a run prepares in its kernel
     trial.output.close()
     return done, False
@@ -612,11 +616,16 @@ class Supervision:
 
 
 def hold(request: dict[str, Any]) -> None:
-    """Keep the folder of a job's attempt open to the end of this process: its environment, the zygote's, would not show whose it is."""
+    """Keep a file open to the end of this process that says of which job's attempt it is; its environment, the zygote's, would not."""
     folder = request["env"].get("MLTOOLKIT_JOB_FOLDER")
     if folder:
         with contextlib.suppress(OSError):
-            os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.memfd_create(mark_of(folder))
+
+
+def mark_of(folder: str) -> str:
+    """The name of the file in memory by which the processes of an attempt are known."""
+    return f"mltoolkit-{digest(os.path.realpath(folder))}"
 
 
 def supervise(connection: socket.socket, request: dict[str, Any], files: list[int]) -> NoReturn:

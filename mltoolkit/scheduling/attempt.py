@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from .. import settings
 from ..errors import Invalid, MltoolkitError, NotebookFailed, Status
 from ..execution.workers import stoppable
+from ..execution.zygote import mark_of
 from ..notebook.document import write_atomically
 from . import ticks
 
@@ -271,13 +272,13 @@ def _left(
 
 
 def _marked(folder: Path) -> list[int]:
-    """List what has the attempt's folder in its environment, or open: a fork of a zygote shows the zygote's environment."""
-    mark, real = f"{FOLDER}={folder}".encode(), os.path.realpath(folder)
+    """List what has the attempt's folder in its environment, or its mark open: a fork of a zygote shows the zygote's environment."""
+    mark, held = f"{FOLDER}={folder}".encode(), f"/memfd:{mark_of(str(folder))} (deleted)"
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self").exists() else []:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0") or any(_target(file) == real for file in (entry / "fd").iterdir()):
+                if mark in (entry / "environ").read_bytes().split(b"\0") or any(_target(file) == held for file in (entry / "fd").iterdir()):
                     found.append(int(entry.name))
     return found
 

@@ -105,3 +105,35 @@ def test_clearing_ends_a_runner_and_what_it_started(tmp_path: Path) -> None:
     reaper.join()
     runner.stdout.close()
     assert attempt._marked(folder) == []
+
+
+HOLDS = """
+import os, sys, time
+from mltoolkit.execution import zygote
+if sys.argv[1] == "mark":
+    zygote.hold({"env": {"MLTOOLKIT_JOB_FOLDER": sys.argv[2]}})
+else:
+    os.open(sys.argv[2], os.O_RDONLY)
+print("x", flush=True)
+time.sleep(600)
+"""
+
+
+def test_who_looks_into_the_folder_is_left_alone_and_who_has_its_mark_is_not(tmp_path: Path) -> None:
+    beside, marked = (
+        subprocess.Popen([sys.executable, "-c", HOLDS, how, str(tmp_path)], stdout=subprocess.PIPE) for how in ("folder", "mark")
+    )  # fmt: skip
+    reaper = threading.Thread(target=marked.wait)
+    reaper.start()
+    try:
+        for each in (beside, marked):
+            assert each.stdout
+            each.stdout.readline()
+        clear(0, None, tmp_path, patience=0.1)
+        reaper.join(10)
+        assert (marked.returncode, beside.poll()) == (-9, None)
+    finally:
+        for each in (beside, marked):
+            each.kill()
+            each.wait()
+            each.stdout.close()  # type: ignore[union-attr]

@@ -521,9 +521,23 @@ def _of_ruff(
         report.notes.append("ruff is not installed, so general lint is left out; `pip install ruff` adds it")
         return
     told = {(each.path, each.cell, each.line) for each in found if each.code in _NAME_CODES}
+    required: dict[str, tuple[str, ...]] = {}
     for each in _linted(notebooks, root, choice, kept, begun):
-        if each.code != "F821" or (each.path, each.cell, each.line) not in told:
+        if each.code == "F821" and each.path not in required:
+            required[each.path] = _required(root / each.path)
+        if each.code != "F821" or not ((each.path, each.cell, each.line) in told or any(f"`{name}`" in each.message for name in required[each.path])):
             yield each
+
+
+def _required(notebook: Path) -> tuple[str, ...]:
+    """The parameters without a default, such as `month: int`: who runs the notebook gives them, which ruff cannot know."""
+    from mltoolkit.notebook import document
+    from mltoolkit.notebook.parameters import contract
+
+    try:
+        return contract(document.read(notebook, outputs=False)).required
+    except Invalid:
+        return ()
 
 # %% ../../nbs/04_conventions/13_check.ipynb #bf518a1a
 def fix(

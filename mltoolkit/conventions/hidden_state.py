@@ -5,6 +5,7 @@
 # %% ../../nbs/04_conventions/03_hidden_state.ipynb #f875a738
 from __future__ import annotations
 
+import ast
 import builtins
 import itertools
 import re
@@ -97,6 +98,12 @@ def _missing(notebook: Notebook) -> list[_Missing]:
     return found
 
 
+def _given(cell: Cell) -> set[str]:
+    """The parameters without a default, such as `month: int`: who runs the notebook gives them."""
+    declared = [each for each in (cell.tree.body if cell.tree else []) if isinstance(each, ast.AnnAssign) and each.value is None]
+    return {each.target.id for each in declared if isinstance(each.target, ast.Name)}
+
+
 def _play(notebook: Notebook) -> Iterator[_Missing]:
     """Yield the names that are not there when they are used."""
     bound: set[str] = set()
@@ -113,6 +120,8 @@ def _play(notebook: Notebook) -> Iterator[_Missing]:
         opaque = opaque or _opaque(cell)
         if opaque:
             return
+        if cell is notebook.parameters:
+            bound |= _given(cell)
         for event in cell.scan.events:
             name = event.name
             if event.kind == "bind":

@@ -55,6 +55,15 @@ def test_comments_and_tags_leave_findings_out(cell: Any, codes: list[str]) -> No
     assert [each[0] for each in analyse(example_notebook((cell,)))["found"]] == codes
 
 
+def test_a_parameter_without_a_default_is_there_when_the_notebook_runs(bare_workspace: Path, put: Callable[..., Path]) -> None:
+    cell = {"source": "month: int  # of the flights", "metadata": {"tags": ["parameters"]}}
+    (bare_workspace / "a.ipynb").write_bytes(example_notebook((cell, "print(month, mont)")))
+    (bare_workspace / "b.ipynb").write_bytes(example_notebook(("month: int", "print(month)")))
+    (bare_workspace / "c.ipynb").write_bytes(example_notebook((cell, "from numpy import *\nprint(month)")))
+    named = [(each.path, each.message) for each in check(["a.ipynb", "b.ipynb", "c.ipynb"]).findings if each.code in ("MLT103", "F821")]
+    assert named == [("a.ipynb", "'mont' is used, but no cell defines it"), ("b.ipynb", "'month' is used, but no cell defines it")]
+
+
 def test_settings_choose_and_weigh(bare_workspace: Path, put: Callable[..., Path]) -> None:
     put("a.ipynb", "import random\nrandom.random()", "nothing")
     put("old/b.ipynb", "nothing")

@@ -17,9 +17,10 @@ from typing import Any
 
 from .. import settings
 from ..errors import Invalid
+from . import lab_forms
 
 # %% auto #0
-__all__ = ['Asked', 'Answer', 'SHOWN', 'DONE', 'findings', 'contract', 'runs', 'jobs', 'schedule', 'run']
+__all__ = ['Asked', 'Answer', 'SHOWN', 'DONE', 'findings', 'contract', 'runs', 'jobs', 'schedule', 'form', 'due', 'page', 'run']
 
 # %% ../../nbs/08_views/91_lab_answers.ipynb #14aa773e
 Asked = Mapping[str, Any]  # what a request says, by name
@@ -62,10 +63,18 @@ def contract(root: Path, asked: Asked) -> dict[str, Any]:
     return {"typed": told.typed, "required": list(told.required), "secrets": list(told.secrets), "schema": told.json_schema()}
 
 
+def _untouched(root: Path, asked: Asked) -> bool:
+    """Whether it is a folder that the toolkit was never used in: to look at it leaves nothing there."""
+    place = settings.workspace(_place(root, asked))
+    return not (settings.is_workspace(place) or (place / settings.LOCAL).exists() or (place / "jobs.yaml").exists())
+
+
 def runs(root: Path, asked: Asked) -> list[dict[str, Any]]:
     """Return the latest runs of the workspace."""
     from mltoolkit.record.finding import Question, find_runs
 
+    if _untouched(root, asked):
+        return []
     limit = str(asked.get("limit") or 20)
     if not limit.isdecimal() or not 0 < int(limit) <= 1000:
         raise Invalid(f"limit: a number from 1 to 1000 is needed, not {limit!r}")
@@ -85,11 +94,23 @@ def _jobs(root: Path, asked: Asked, patience: float = 10.0) -> Iterator[tuple[An
 
 
 def jobs(root: Path, asked: Asked) -> dict[str, Any]:
-    """Return the jobs of the workspace with their states, and what is wrong with those that are refused."""
+    """Return the jobs of the workspace with their states and notebooks, and what is wrong with those that are refused."""
     from mltoolkit.scheduling.history import upcoming
 
-    with _jobs(root, asked) as (store, found):
-        return {"jobs": upcoming(store, found), "findings": [vars(each) for each in found.findings]}
+    if _untouched(root, asked):
+        return {"jobs": [], "findings": []}
+    with _jobs(root, asked, patience=3.0) as (store, found):  # somebody looks on, and it is asked again
+        rows = [{**row, "notebook": os.path.relpath(found[row["job"]].notebook, root.resolve()), "reason": _reason(store, row)} for row in upcoming(store, found)]
+        return {"jobs": rows, "findings": [vars(each) for each in found.findings]}
+
+
+def _reason(store: Any, row: Mapping[str, Any]) -> str:
+    """Why a job did not succeed the last time."""
+    from mltoolkit.scheduling.history import listing
+
+    if row["last_state"] in (None, "succeeded"):
+        return ""
+    return next((each.reason for each in listing(store, job=row["job"], state=row["last_state"], limit=1)), "")
 
 
 def schedule(root: Path, asked: Asked) -> dict[str, Any]:
@@ -99,8 +120,24 @@ def schedule(root: Path, asked: Asked) -> dict[str, Any]:
     fields = asked.get("job", {})
     if not isinstance(fields, dict):
         raise Invalid(f"job: the fields of a job by name are needed, not {fields!r}")
-    made = add_job(_place(root, asked), str(_text(asked, "name", needed=True)), fields)
+    place = _place(root, asked)
+    made = add_job(place, str(_text(asked, "name", needed=True)), lab_forms.entry(place, fields, asked.get("texts")))
     return {"job": made.id, "file": str(made.file.relative_to(root.resolve())), "schedule": str(made.schedule) if made.schedule else None}
+
+# %% ../../nbs/08_views/91_lab_answers.ipynb #c41be973
+def form(root: Path, asked: Asked) -> dict[str, Any]:
+    """Return what the forms of a notebook show."""
+    return lab_forms.form(_place(root, asked))
+
+
+def due(root: Path, asked: Asked) -> dict[str, Any]:
+    """Return the next moments of a schedule, or what is wrong with it."""
+    return lab_forms.due({name: asked[name] for name in ("cron", "timezone") if name in asked})
+
+
+def page(root: Path, asked: Asked) -> dict[str, Any]:
+    """Return the page of a run. Raises `Invalid` if there is none here."""
+    return lab_forms.page(_place(root, asked), str(_text(asked, "run", needed=True)))
 
 # %% ../../nbs/08_views/91_lab_answers.ipynb #cd69a665
 def run(root: Path, asked: Asked) -> dict[str, Any]:
@@ -131,5 +168,5 @@ def _work(root: Path, key: str, alone: bool) -> None:
 
 # %% ../../nbs/08_views/91_lab_answers.ipynb #efd9deb7
 Answer = Callable[[Path, Asked], Any]
-SHOWN: dict[str, Answer] = {"check": findings, "contract": contract, "jobs": jobs, "runs": runs}
+SHOWN: dict[str, Answer] = {"check": findings, "contract": contract, "due": due, "form": form, "jobs": jobs, "page": page, "runs": runs}
 DONE: dict[str, Answer] = {"schedule": schedule, "run": run}

@@ -71,9 +71,9 @@ class Asking(APIHandler):
         root = Path(str(self.settings["server_root_dir"])).expanduser()
         try:
             told = await asyncio.get_running_loop().run_in_executor(None, self.answer, root, asked)
-        except MltoolkitError as error:
+        except (MltoolkitError, OSError) as error:
             self.set_status(400 if isinstance(error, Invalid) else 503)
-            told = {"message": str(error)}
+            told = {"message": str(error), "problems": getattr(error, "fields", {}).get("problems") or {}}
         self.finish(json.dumps(told, default=str))
 
 

@@ -26,10 +26,7 @@ def test_answers(workspace: Path, write: Callable[..., Path], monkeypatch: pytes
     monkeypatch.setattr(lab_answers, "_work", lambda *given: worked.append(given))
     shown, done = lab_answers.SHOWN, lab_answers.DONE
     assert shown["contract"](workspace, {"path": "night.ipynb"})["required"] == ["limit"]
-    assert [each["code"] for each in shown["check"](workspace, {"path": "night.ipynb"})] == [
-        "MLT203",
-        "MLT103",
-    ]
+    assert [each["code"] for each in shown["check"](workspace, {"path": "night.ipynb"})] == ["MLT203"]
     assert shown["runs"](workspace, {}) == []
     with pytest.raises(Invalid, match="limit"):
         done["schedule"](workspace, {"path": "night.ipynb", "name": "night"})

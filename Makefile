@@ -1,9 +1,10 @@
 # Each target sets itself up; `make help` lists them.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+LABEXTENSION := mltoolkit/views/labextension
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench labextension clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -47,6 +48,12 @@ check: .venv  ## run all checks, in CI's order
 	@cp -r projects/flights build/wheel/flights && printf '[mltoolkit]\n' > build/wheel/settings.ini
 	@build/wheel/bin/mltoolkit run build/wheel/flights/01_prepare.ipynb -p month 1
 	@rm -rf build dist
+
+labextension: .venv  ## build what JupyterLab loads from its sources in TypeScript
+	@mkdir -p build/labextension && rm -rf build/labextension/src build/labextension/lib && cp -r $(LABEXTENSION)/. build/labextension
+	cd build/labextension && npm ci --ignore-scripts --no-audit --no-fund && CORE="$(CURDIR)/.venv/share/jupyter/lab/static" npm run build
+	@rm -rf $(LABEXTENSION)/built && cp -r build/labextension/built $(LABEXTENSION) && cp $(LABEXTENSION)/install.json $(LABEXTENSION)/built/mltoolkit
+	@cd $(LABEXTENSION) && find . -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum > built/SHA256SUMS
 
 clean:  ## remove the environment and local state
 	rm -rf .venv .mltoolkit build dist ./*.egg-info

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from processes import BIN, wait_for
+from warm import Place, inhabitants
+
+from mltoolkit.execution import kernels
 
 if TYPE_CHECKING:
     import chromium
@@ -73,3 +79,84 @@ class Page:
         """Choose from the menu of kernels."""
         self.tab.click(".lm-MenuBar-item", "Kernel")
         self.tab.click(f".lm-Menu-item[data-command='{command}']")
+
+
+class Lab:
+    """A JupyterLab that `mltoolkit lab` has become."""
+
+    def __init__(self, place: Place, folder: Path, shown: str = "lab.ipynb") -> None:
+        own = {
+            f"JUPYTER_{name.upper()}": str(folder / name)
+            for name in ("config_dir", "data_dir", "runtime_dir")
+        }
+        quiet = folder / "config_dir" / "labconfig" / "default_setting_overrides.json"
+        quiet.parent.mkdir(parents=True)
+        quiet.write_text(
+            json.dumps(
+                {
+                    "@jupyterlab/apputils-extension:notification": {
+                        "fetchNews": "false",
+                        "checkForUpdates": False,
+                    }
+                }
+            )
+        )
+        env = {**place.env, **own, "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(folder / "ipython")}
+        self.place, self.folder = place, folder
+        with open(folder / "out", "w") as out, open(folder / "log", "w") as log:
+            command = [
+                str(BIN / "mltoolkit"),
+                "lab",
+                str(place.root / shown),
+                "--no-browser",
+                "--port",
+                "0",
+                "--json",
+            ]
+            self.process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=log
+            )
+        try:
+            wait_for(
+                lambda: self.said().endswith("}\n") or self.process.poll() is not None,
+                "JupyterLab to answer",
+                120,
+            )
+        finally:
+            if not self.said():
+                self.process.kill()
+        self.told = json.loads(self.said())
+        self.address = self.told["address"].partition("?")[0]
+
+    def said(self) -> str:
+        return (self.folder / "out").read_text()
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def ask(self, what: str, body: dict[str, Any] | None = None, token: str = TOKEN) -> tuple[int, Any]:
+        """Ask below /mltoolkit/; return status and answer."""
+        headers = {"Authorization": f"token {token}"} if token else {}
+        request = urllib.request.Request(
+            f"{self.address}mltoolkit/{what}", None if body is None else json.dumps(body).encode(), headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, json.load(
+                    answer, parse_constant=pytest.fail
+                )  # a browser knows no Infinity
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+
+@contextmanager
+def mltoolkit_lab(place: Place, folder: Path, runtime: Path, shown: str = "lab.ipynb") -> Iterator[Lab]:
+    """One that is gone afterwards, with all that it started."""
+    made = Lab(place, folder, shown)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+        kernels.stop_zygotes()
+        wait_for(lambda: not inhabitants(runtime), "JupyterLab, its kernels and MLflow to be gone")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from .. import settings
@@ -68,6 +69,9 @@ def command(
         "LabApp.default_url": lab.page,
         "LabApp.open_browser": str(lab.browser),
     }
+    beside = Path(str(files("mltoolkit.views") / "labextension" / "built"))
+    if beside.is_dir():  # a clone; a wheel has put it where JupyterLab looks itself
+        options["LabApp.extra_labextensions_path"] = str(beside)
     root = ["--allow-root"] if os.geteuid() == 0 else []
     return [sys.executable, "-m", "jupyterlab", *root, *(f"--{name}={value}" for name, value in options.items())]
 

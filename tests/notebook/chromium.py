@@ -116,21 +116,25 @@ class Tab:
             time.sleep(0.05)
         return value
 
-    def click(self, selector: str, text: str = "") -> None:
+    def click(self, selector: str, text: str = "", button: str = "left") -> None:
         """Click the middle of the first element that can be seen, that holds the text, and that nothing covers."""
         found = self.until(_PLACE % (json.dumps(selector), json.dumps(text)), f"{selector} {text}")
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **found)
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **found)
+            self.call("Input.dispatchMouseEvent", type=kind, button=button, clickCount=1, **found)
 
-    def press(self, key: str, shift: bool = False) -> None:
+    def press(self, key: str, shift: bool = False, alt: bool = False, control: bool = False) -> None:
         """Press a key and let it go: a letter, a digit, or one with a name."""
-        number = {"Enter": 13, "Escape": 27}.get(key) or ord(key.upper())
+        number = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "ArrowUp": 38, "ArrowDown": 40}.get(key) or ord(key.upper())
         code = key if len(key) > 1 else f"Digit{key}" if key.isdigit() else f"Key{key.upper()}"
-        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
-        names = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
+        text = {} if alt or control else {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        names = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": alt + 2 * control + 8 * shift}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **text, **names)
         self.call("Input.dispatchKeyEvent", type="keyUp", **names)
+
+    def type(self, text: str) -> None:
+        """Put a text where the focus is."""
+        self.call("Input.insertText", text=text)
 
     def complaints(self) -> list[str]:
         """Return what was thrown, and what went to the console as an error, since the page was opened."""

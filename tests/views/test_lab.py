@@ -6,21 +6,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from conftest import notebook_of
-from lab_of_tests import TOKEN, Page
-from processes import BIN, wait_for
+from lab_of_tests import TOKEN, Lab, Page, mltoolkit_lab
+from processes import wait_for
 from warm import Place, inhabitants, runtime_folder
 
 from mltoolkit import cli
@@ -37,74 +35,6 @@ FIRST = "import os, pathlib\nprint('process', os.getpid(), 'of', pathlib.Path(f'
 PLAIN = "assert 'check' not in get_ipython().magics_manager.magics['line']"  # a run of record has the environment's own kernel
 
 
-class Lab:
-    """A JupyterLab that `mltoolkit lab` has become."""
-
-    def __init__(self, place: Place, folder: Path) -> None:
-        own = {
-            f"JUPYTER_{name.upper()}": str(folder / name)
-            for name in ("config_dir", "data_dir", "runtime_dir")
-        }
-        quiet = folder / "config_dir" / "labconfig" / "default_setting_overrides.json"
-        quiet.parent.mkdir(parents=True)
-        quiet.write_text(
-            json.dumps(
-                {
-                    "@jupyterlab/apputils-extension:notification": {
-                        "fetchNews": "false",
-                        "checkForUpdates": False,
-                    }
-                }
-            )
-        )
-        env = {**place.env, **own, "JUPYTER_TOKEN": TOKEN, "IPYTHONDIR": str(folder / "ipython")}
-        self.place, self.folder = place, folder
-        with open(folder / "out", "w") as out, open(folder / "log", "w") as log:
-            command = [
-                str(BIN / "mltoolkit"),
-                "lab",
-                str(place.root / "lab.ipynb"),
-                "--no-browser",
-                "--port",
-                "0",
-                "--json",
-            ]
-            self.process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=log
-            )
-        try:
-            wait_for(
-                lambda: self.said().endswith("}\n") or self.process.poll() is not None,
-                "JupyterLab to answer",
-                120,
-            )
-        finally:
-            if not self.said():
-                self.process.kill()
-        self.told = json.loads(self.said())
-        self.address = self.told["address"].partition("?")[0]
-
-    def said(self) -> str:
-        return (self.folder / "out").read_text()
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def ask(self, what: str, body: dict[str, Any] | None = None, token: str = TOKEN) -> tuple[int, Any]:
-        """Ask below /mltoolkit/; return status and answer."""
-        headers = {"Authorization": f"token {token}"} if token else {}
-        request = urllib.request.Request(
-            f"{self.address}mltoolkit/{what}", None if body is None else json.dumps(body).encode(), headers
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, json.load(
-                    answer, parse_constant=pytest.fail
-                )  # a browser knows no Infinity
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, prepared_store: Path) -> Iterator[Lab]:
     """One for all tests here; a workspace with a notebook, and a project with a job."""
@@ -119,14 +49,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory, prepared_store: Path) -> Itera
         )
         (place.root / ".mltoolkit").mkdir()
         shutil.copy(prepared_store, place.root / ".mltoolkit" / "mlflow.db")
-        made = Lab(place, folder)
-        try:
+        with mltoolkit_lab(place, folder, runtime) as made:
             yield made
-        finally:
-            made.process.kill()
-            made.process.wait()
-            kernels.stop_zygotes()
-            wait_for(lambda: not inhabitants(runtime), "JupyterLab, its kernels and MLflow to be gone")
 
 
 def test_who_has_no_token_gets_nothing(lab: Lab) -> None:

@@ -75,6 +75,25 @@ def test_what_does_not_fork_well_is_left_to_the_notebook(place: Place) -> None:
     assert both[0].shown() == both[1].shown()
 
 
+@pytest.mark.parametrize("name", zygote.KNOWN)
+def test_what_is_known_not_to_fork_well_does_not(name: str) -> None:
+    code = f"""import importlib, sys
+from mltoolkit.execution import zygote
+trial = zygote.Trial()
+with trial.listening():
+    importlib.import_module({name!r})
+print(trial.objection())"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert said == zygote.KNOWN[name]
+
+
+def test_what_is_known_not_to_fork_well_is_not_tried(place: Place) -> None:
+    notebook(place, "all.ipynb", "import fastcore.test", "import fit")
+    assert loaded(place, "fit", "fastcore.test") == [True, False]
+    (state,) = kernels.zygotes()
+    assert state.excluded == {"fastcore.test": zygote.KNOWN["fastcore.test"]}
+
+
 def test_imports_are_learned_from_notebooks(place: Place) -> None:
     notebook(place, "first.ipynb", "import fit")
     assert loaded(place, "fit", "later") == [True, False]

@@ -232,21 +232,24 @@ _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NA
                   "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL_FOLDER", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
 
-def kernel_environment(recording: Recording) -> dict[str, str]:
-    """Return the whole environment of the kernel of a run."""
-    plan, run = recording.plan, recording.run
+def _common_environment(plan: Plan) -> dict[str, str]:
+    """What the kernels of tracked runs of a workspace have in common."""
     variables = {name: value for name, value in os.environ.items() if name not in _RUN_VARIABLES}
     settings.silence(variables, start=plan.root)
     variables |= settings.pickles(start=plan.root)
     variables |= {
-        "MLTOOLKIT_RUN_DIR": str(recording.folder),
-        "MLTOOLKIT_NOTEBOOK": plan.source,
-        "IPYNB_FILE": plan.source,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the runner does it, see `_measured`
     }
-    variables |= environment.decisive(plan.seed)
+    return variables | environment.decisive(plan.seed)
+
+
+def kernel_environment(recording: Recording) -> dict[str, str]:
+    """Return the whole environment of the kernel of a run."""
+    plan, run = recording.plan, recording.run
+    variables = _common_environment(plan)
+    variables |= {"MLTOOLKIT_RUN_DIR": str(recording.folder), "MLTOOLKIT_NOTEBOOK": plan.source, "IPYNB_FILE": plan.source}
     if recording.store is not None or settings.is_workspace(plan.root):
         from mltoolkit.record.tracking import workspace_environment
 
@@ -591,7 +594,7 @@ def carry_out(
     begun: Callable[[Recording], None] = lambda recording: None,  # called when the record has been opened and nothing has run
 ) -> Run:
     """Do what `run_notebook` does once it has planned."""
-    store = recorder.recorder(planned.root) if track else None  # takes seconds the first time, and nothing exists yet that would need an end
+    store = _first_store(planned) if track else None  # takes seconds the first time, and nothing exists yet that would need an end
     stopping = stop or Stop()
     try:
         with reserved(planned.output), stop_on_signals(stopping):
@@ -600,6 +603,18 @@ def carry_out(
     finally:
         if stop is None:
             stopping.close()
+
+
+def _first_store(planned: Plan) -> Any:
+    """Return what records the run; while a store is created, what warm kernels need is imported beside it."""
+    from mltoolkit.record.tracking import is_new, workspace_environment
+
+    if planned.limits["warm"] is not False and is_new(settings.get("tracking_uri", start=planned.root)):
+        from mltoolkit.execution import kernels
+
+        with contextlib.suppress(kernels.Unavailable, OSError):
+            kernels.warm_up(planned.root, _common_environment(planned) | workspace_environment(planned.root))
+    return recorder.recorder(planned.root)
 
 
 def _measured(recording: Recording) -> contextlib.AbstractContextManager[None]:

@@ -16,8 +16,10 @@ from conftest import notebook_of
 from processes import wait_for
 from warm import Place, gone, zygote_folder
 
+from mltoolkit import run_notebook
 from mltoolkit.execution import kernels, zygote
 from mltoolkit.notebook import document
+from mltoolkit.record import tracking
 
 __all__ = ["zygote_folder"]  # a fixture
 
@@ -320,3 +322,23 @@ def test_messages_with_files(tmp_path: Path) -> None:
 
 def test_what_differs_from_run_to_run_does_not_last() -> None:
     assert zygote.lasting({"A": "1", "MLTOOLKIT_SEED": "2", "OLDPWD": "/", "IPYNB_FILE": "x"}) == {"A": "1"}
+
+
+def test_the_first_run_in_a_workspace_warms_up_for_the_next_while_the_store_is_created(bare_workspace: Path, zygote_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_WARM", "true")
+    path = bare_workspace / "one.ipynb"
+    document.write(notebook_of("1"), path)
+    here: list[bool] = []
+    create = tracking._create
+
+    def created(store: Path, artifacts: str) -> Path:
+        here.append(bool(list(zygote_folder.rglob("*.lock"))))
+        return create(store, artifacts)
+
+    monkeypatch.setattr(tracking, "_create", created)
+    run_notebook(path)
+    wait_for(kernels.zygotes, "the zygote")
+    assert here == [True]
+    assert run_notebook(path).kernel.warm
+    assert len(kernels.zygotes()) == 1
+    assert len(list(zygote_folder.rglob("*.lock"))) == 1

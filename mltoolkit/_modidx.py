@@ -3512,6 +3512,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mltoolkit.record.runs.find': ('02_record/runs.html#find', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs.listing': ('02_record/runs.html#listing', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs.load': ('02_record/runs.html#load', 'mltoolkit/record/runs.py'),
+                                       'mltoolkit.record.runs.page': ('02_record/runs.html#page', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs.repair': ('02_record/runs.html#repair', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs.reserve': ('02_record/runs.html#reserve', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs.rows': ('02_record/runs.html#rows', 'mltoolkit/record/runs.py'),

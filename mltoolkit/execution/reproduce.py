@@ -304,7 +304,7 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     if page is None:
         return None
     shown = page(original.notebook, notebook, comparison, made)
-    place = runs.runs_folder(root) / repeated.run_id / "comparison.html"
+    place = runs.runs_folder(root) / repeated.run_id / runs.COMPARISON
     document.write_atomically(place, shown, durable=False)
     made.page = str(place)
     return shown

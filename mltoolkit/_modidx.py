@@ -4708,6 +4708,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                             'mltoolkit.views.lab_server.mlflow_tile': ( '08_views/lab_server.html#mlflow_tile',
                                                                                         'mltoolkit/views/lab_server.py')},
             'mltoolkit.views.listing': { 'mltoolkit.views.listing.Listing': ('08_views/listing.html#listing', 'mltoolkit/views/listing.py'),
+                                         'mltoolkit.views.listing.Listing.no_jobs': ( '08_views/listing.html#listing.no_jobs',
+                                                                                      'mltoolkit/views/listing.py'),
                                          'mltoolkit.views.listing._facts': ('08_views/listing.html#_facts', 'mltoolkit/views/listing.py'),
                                          'mltoolkit.views.listing._jobs': ('08_views/listing.html#_jobs', 'mltoolkit/views/listing.py'),
                                          'mltoolkit.views.listing._link': ('08_views/listing.html#_link', 'mltoolkit/views/listing.py'),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def jobs_html(
 ) -> str:
     """Return the latest of the jobs."""
     rows = [[plain(each.job), plain(each.logical_date), badge(each.state), plain(when(each.started_at)), plain(each.reason, 100)] for each in found.jobs]
-    return shown(table(["job", "date", "state", "started", "why"], rows) if rows else '<p class="muted">No job has run yet.</p>')
+    return shown(table(["job", "date", "state", "started", "why"], rows) if rows else f'<p class="muted">{found.no_jobs}</p>')
 
 # %% ../../nbs/08_views/08a_board.ipynb #da3221e3
 class Board:
@@ -75,16 +75,10 @@ class Board:
         """Do something that takes its time in the background, and show what it returns."""
 
         def paint() -> None:
-            background = self.background
             self._ready()
-            if background is None or not background.ended:
-                self.detail.value = shown(f"<p>{badge('running')} {plain(doing)}</p>")
-            elif background.error is not None:
-                self.detail.value = shown(f'<p class="wrong" role="alert">✗ {plain(doing)}: {plain(reason(background.error))}</p>')
-            else:
-                self.detail.value = shown(background.result)
+            self.detail.value = shown(background.html(doing))
 
-        self.background = Background(work, paint)
+        background = self.background = Background(work, paint)
         paint()
         self.background.start()
 
@@ -150,8 +144,8 @@ def opened_html(
 ) -> str:
     """Return what came of a run, and its page."""
     run = runs.find(run_id, start=root)
-    pages: Sequence[Path] = sorted((runs.runs_folder(root) / run.run_id).glob("*.html"))
-    framing = framed(pages[0], f"the page of run {run.run_id}") if pages else '<p class="muted">Its page is not on this machine.</p>'
+    written = runs.page(root, run.run_id)
+    framing = framed(written, f"the page of run {run.run_id}") if written else '<p class="muted">Its page is not on this machine.</p>'
     return result_html(run) + framing
 
 
@@ -162,7 +156,7 @@ def reproduced_html(
     """Repeat a run, and return the verdict."""
     made = reproduce(run_id, Request(environment="current"), start=root)
     missing = "".join(f"<li>{plain(each)}</li>" for each in made.missing)
-    kind = {"identical": "fine", "equal within tolerance": "fine"}.get(str(made.verdict), "wrong")
+    kind = "fine" if made.verdict.proved else "wrong"
     return f'<p>Run {plain(run_id[:8])} was repeated: <span class="badge {kind}">{plain(made.verdict)}</span></p>' + (f"<ul>{missing}</ul>" if missing else "")
 
 

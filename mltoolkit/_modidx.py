@@ -4552,6 +4552,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mltoolkit/views/board.py'),
                                        'mltoolkit.views.board.Board._repr_mimebundle_': ( '08_views/board.html#board._repr_mimebundle_',
                                                                                           'mltoolkit/views/board.py'),
+                                       'mltoolkit.views.board.Board.cancel': ( '08_views/board.html#board.cancel',
+                                                                               'mltoolkit/views/board.py'),
                                        'mltoolkit.views.board.Board.clear': ('08_views/board.html#board.clear', 'mltoolkit/views/board.py'),
                                        'mltoolkit.views.board.Board.close': ('08_views/board.html#board.close', 'mltoolkit/views/board.py'),
                                        'mltoolkit.views.board.Board.compare': ( '08_views/board.html#board.compare',

@@ -15,6 +15,7 @@ from .. import settings
 from ..errors import Invalid
 from ..execution.reproduce import Request, reproduce
 from ..execution.resume import resume
+from ..execution.session import Stop
 from ..record import runs
 from .background import Background, reason
 from .comparing import comparison_html
@@ -47,11 +48,12 @@ class Board:
     ) -> None:
         self.root, self.every = settings.workspace(start), every
         self.background: Background | None = None
+        self._stops = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         kit = widgets()
         self.jobs, self.detail = kit.HTML(), kit.HTML()
-        actions = {"Open": self.open, "Compare": self.compare, "Reproduce": self.reproduce, "Resume": self.resume, "Clear": self.clear}
+        actions = {"Open": self.open, "Compare": self.compare, "Reproduce": self.reproduce, "Resume": self.resume, "Cancel": self.cancel, "Clear": self.clear}
         self.buttons = {name: kit.Button(description=name, layout={"width": "8em"}) for name in actions}
         for name, action in actions.items():
             self.buttons[name].on_click(lambda _, action=action: action())
@@ -70,8 +72,9 @@ class Board:
         count, busy = len(self.table.selected), self.background is not None and not self.background.ended
         for name, button in self.buttons.items():
             button.disabled = name != "Clear" and (busy or (not 2 <= count <= 8 if name == "Compare" else count != 1))
+        self.buttons["Cancel"].disabled = not (busy and self._stops and self.background and not self.background.cancelling)
 
-    def _act(self, doing: str, work: Callable[[Any, Any], str]) -> None:
+    def _act(self, doing: str, work: Callable[[Any, Any], str], *, stops: bool = False) -> None:
         """Do something that takes its time in the background, and show what it returns."""
 
         def paint() -> None:
@@ -79,6 +82,7 @@ class Board:
             self.detail.value = shown(background.html(doing))
 
         background = self.background = Background(work, paint)
+        self._stops = stops  # whether it heeds that it is asked to stop
         paint()
         self.background.start()
 
@@ -101,12 +105,18 @@ class Board:
     def reproduce(self) -> None:
         """Execute the selected run again in the present environment, and compare."""
         (run_id,) = self.table.selected
-        self._act(f"reproduce run {run_id[:8]}", lambda watch, stop: reproduced_html(run_id, self.root))
+        self._act(f"reproduce run {run_id[:8]}", lambda watch, stop: reproduced_html(run_id, self.root, stop), stops=True)
 
     def resume(self) -> None:
         """Go on with the selected run after its latest checkpoint."""
         (run_id,) = self.table.selected
-        self._act(f"go on with run {run_id[:8]}", lambda watch, stop: result_html(resume(run_id, start=self.root, trigger="interactive", watch=watch, stop=stop)))
+        self._act(f"go on with run {run_id[:8]}", lambda watch, stop: result_html(resume(run_id, start=self.root, trigger="interactive", watch=watch, stop=stop)), stops=True)
+
+    def cancel(self) -> None:
+        """Ask what is being repeated or gone on with to stop."""
+        if self.background is not None:
+            self.background.cancel()
+            self._ready()
 
     def clear(self) -> None:
         """Select nothing."""
@@ -152,9 +162,10 @@ def opened_html(
 def reproduced_html(
     run_id: str,
     root: str | Path,  # the workspace
+    stop: Stop | None = None,  # asks it to stop
 ) -> str:
     """Repeat a run, and return the verdict."""
-    made = reproduce(run_id, Request(environment="current"), start=root)
+    made = reproduce(run_id, Request(environment="current"), start=root, stop=stop)
     missing = "".join(f"<li>{plain(each)}</li>" for each in made.missing)
     kind = "fine" if made.verdict.proved else "wrong"
     return f'<p>Run {plain(run_id[:8])} was repeated: <span class="badge {kind}">{plain(made.verdict)}</span></p>' + (f"<ul>{missing}</ul>" if missing else "")

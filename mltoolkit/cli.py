@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import gc
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,19 +68,10 @@ def _harmless(text: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    text = json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False)
+    from mltoolkit.notebook.conversion import finite
+
+    text = json.dumps(finite(value), indent=2, default=str, ensure_ascii=False)
     click.echo(text.encode("utf-8", "backslashreplace"))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for what is not a number; it is written as text, as in the manifest."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def _table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:

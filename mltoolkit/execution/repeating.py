@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import TrackingError
+from ..errors import Cancelled, TrackingError
 from .rebuilding import refuse
 from ..record.manifest import Run
+
+if TYPE_CHECKING:
+    from mltoolkit.execution.session import Stop
 
 # %% auto #0
 __all__ = ['Repeater']
@@ -125,8 +129,9 @@ class Repeater:
         root: Path,  # the workspace
         *,
         tracked: bool = True,  # whether it is to speak to the tracking store
+        stop: Stop | None = None,  # asks it to stop
     ) -> None:
-        self.folder = folder
+        self.folder, self._stop = folder, stop
         self._said = (folder / "stderr").open("w+", encoding="utf-8", errors="replace")
         self._child = subprocess.Popen(
             [str(python), "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, cwd=folder, env=dict(variables), text=True, start_new_session=True
@@ -138,8 +143,13 @@ class Repeater:
             print(json.dumps(order), file=self._child.stdin, flush=True)
 
     def _ask(self, do: str, order: Mapping[str, Any]) -> tuple[Any, str]:
-        """The answer, and what went wrong."""
+        """The answer, and what went wrong. Raises `Cancelled` when it is asked to stop."""
         self._send({"do": do, **order})
+        if self._stop is not None:
+            heard: list[Any] = [self._child.stdout, self._stop]
+            select.select(heard, [], [])
+            if self._stop.requests:
+                raise Cancelled("the repetition was stopped")
         line = self._child.stdout.readline() if self._child.stdout else ""
         if line:
             told = json.loads(line)

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
 # %% auto #0
-__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'reserve', 'load', 'find', 'RunRow', 'listing', 'rows', 'search', 'repair']
+__all__ = ['MANIFEST', 'JOURNAL', 'COMPARISON', 'runs_folder', 'reserve', 'page', 'load', 'find', 'RunRow', 'listing', 'rows',
+           'search', 'repair']
 
 # %% ../../nbs/02_record/08_runs.ipynb #7de3abc6
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+COMPARISON = "comparison.html"  # a repetition beside the run that it repeats
 
 
 def runs_folder(
@@ -50,6 +52,15 @@ def reserve(
 
     It lies beside the folder, not in it, as what is in it becomes artifacts."""
     return folder.with_name(f"{folder.name}.reserve")
+
+
+def page(
+    root: str | Path,  # the workspace
+    run_id: str,
+) -> Path | None:
+    """Return a run's page, if it lies in its folder on this machine."""
+    found = (runs_folder(root) / run_id).glob("*.html")
+    return min(found, key=lambda each: (each.name == COMPARISON, each.name), default=None)  # a notebook may have that name
 
 
 def load(

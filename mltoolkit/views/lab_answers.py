@@ -30,10 +30,14 @@ def _place(root: Path, asked: Asked) -> Path:
     given = asked.get("path") or "."
     if not isinstance(given, str):
         raise Invalid(f"path: {given!r} is no text")
-    path = (root / given).resolve()
+    try:
+        path = (root / given).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise Invalid(f"path: {given!r} is none: {error}") from None
     if not path.is_relative_to(root.resolve()):
         raise Invalid(f"{given} is outside the folder that this server shows")
-    if not path.exists():
+    if not there:
         raise Invalid(f"there is no file or folder {given}")
     return path
 

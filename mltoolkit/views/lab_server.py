@@ -21,6 +21,7 @@ from tornado import web
 from .. import settings
 from ..errors import Invalid, MltoolkitError
 from ..execution import kernels
+from ..notebook.conversion import finite
 from .lab import TOLD
 from .lab_answers import DONE, SHOWN, Answer, Asked
 
@@ -74,7 +75,7 @@ class Asking(APIHandler):
         except MltoolkitError as error:
             self.set_status(400 if isinstance(error, Invalid) else 503)
             told = {"message": str(error)}
-        self.finish(json.dumps(told, default=str))
+        self.finish(json.dumps(finite(told), default=str))
 
 
 class Showing(Asking):

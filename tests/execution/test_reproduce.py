@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ import pytest
 from click.testing import CliRunner
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from processes import wait_for
 
+import mltoolkit
 from mltoolkit.cli import main
 from mltoolkit.cli_reproduce import _told, told_twice
 from mltoolkit.errors import (
@@ -356,17 +357,33 @@ def test_interrupted_in_the_middle(recorded: Recorded) -> None:
     folder.mkdir()
     (folder / "manifest.json").write_text(copy.to_json())
     document.write(slow, folder / "good.ipynb")
-    others = set(runs.runs_folder(recorded.root).glob("*/journal.jsonl"))
+
+    def begun() -> bool:
+        return any("begun" in each.read_text() for each in runs.runs_folder(recorded.root).glob("*/journal.jsonl"))
+
+    def last() -> str:
+        manifest = max(runs.runs_folder(recorded.root).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+        return str(json.loads(manifest.read_text())["status"])
+
+    board = mltoolkit.board(recorded.root)
+    board.table.select(copy.run_id)
+    board.buttons["Reproduce"].click()
+    assert not board.buttons["Cancel"].disabled
+    wait_for(begun, "the repetition to have begun")
+    board.buttons["Cancel"].click()
+    assert board.buttons["Cancel"].disabled
+    assert board.background is not None
+    assert board.background.wait(30)
+    assert "the repetition was stopped" in board.detail.value
+    assert last() == "cancelled"
+    assert not begun()
     child = subprocess.Popen([sys.executable, "-m", "mltoolkit", "reproduce", copy.run_id, "--env", "current"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any("begun" in each.read_text() for each in set(runs.runs_folder(recorded.root).glob("*/journal.jsonl")) - others):
-        time.sleep(0.1)
+    wait_for(begun, "the repetition to have begun")
     assert len(list((recorded.root / ".mltoolkit/cache/worktrees").glob("*-*[0-9a-f]"))) >= 1
     child.send_signal(signal.SIGINT)
     assert child.wait(30) == 130
     git(recorded.root, "reset", "-q", "--hard", "HEAD~1")
-    last = max(runs.runs_folder(recorded.root).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
-    assert json.loads(last.read_text())["status"] == "cancelled"
+    assert last() == "cancelled"
 
 
 def test_what_a_killed_repetition_left_is_removed_by_the_next(recorded: Recorded) -> None:

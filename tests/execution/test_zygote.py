@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import notebook_of
-from processes import wait_for
-from warm import Place, gone, zygote_folder
+from processes import gone, wait_for
+from warm import Place, zygote_folder
 
 from mltoolkit import run_notebook
 from mltoolkit.execution import kernels, zygote

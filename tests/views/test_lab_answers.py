@@ -47,11 +47,19 @@ def test_answers(workspace: Path, write: Callable[..., Path], monkeypatch: pytes
     assert (told["jobs"], told["findings"][0]["code"]) == ([], "JOB003")
 
 
-@pytest.mark.parametrize("path", ["../elsewhere", "/etc/passwd", "link", 3, "none.ipynb"])
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc/passwd", "link", 3, "none.ipynb", "a\0b", "a" * 5000, "circle"])
 def test_what_is_not_below_the_folder_is_refused(bare_workspace: Path, path: Any) -> None:
     (bare_workspace / "link").symlink_to("/etc/passwd")
-    with pytest.raises(Invalid, match=r"outside|no text|no file"):
+    (bare_workspace / "circle").symlink_to("circle")
+    with pytest.raises(Invalid, match=r"outside|no text|no file|is none"):
         lab_answers.findings(bare_workspace, {"path": path})
+
+
+def test_what_is_no_number_is_told_as_text() -> None:
+    told: list[str] = []
+    asking = SimpleNamespace(settings={"server_root_dir": "."}, answer=lambda root, asked: [{"auc": float("nan")}], finish=told.append)
+    asyncio.run(lab_server.Asking.reply(asking, {}))  # type: ignore[arg-type]
+    assert told == ['[{"auc": "NaN"}]']
 
 
 @pytest.mark.parametrize("asked", [{"limit": "0"}, {"limit": "1001"}, {"limit": "-1"}, {"limit": "two"}])

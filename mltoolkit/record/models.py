@@ -51,13 +51,14 @@ def danger(
 
 
 _IMPORTS, _CALLS = frozenset(("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")), frozenset(("REDUCE", "BUILD", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STOP"))
+_OPERATIONS = {each.code: each for each in pickletools.opcodes}
 
 
 def _old_pickle(path: Path) -> bool:
     """Whether a file is a pickle without the mark of its protocol, which imports something: as far as it would be followed."""
     imports = False
     with path.open("rb") as file:
-        while (operation := pickletools.code2op.get(file.read(1).decode("latin-1"))) is not None:
+        while (operation := _OPERATIONS.get(file.read(1).decode("latin-1"))) is not None:
             two = operation.name in ("GLOBAL", "INST")
             if two or (operation.arg is not None and operation.arg.n == pickletools.UP_TO_NEWLINE):  # whatever it is: pickletools takes less than pickle does
                 lines = [file.readline().decode("utf-8", "replace") for _ in range(1 + two)]

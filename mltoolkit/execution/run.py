@@ -530,10 +530,7 @@ def _bring_in(recording: Recording) -> None:
         report = recorder.deliver(root, recording.store)
         if not report.complete and not recorder.is_spooled(recording.store):
             recording.store = recorder.spooled_client(root)
-        if report.rejected:
-            recording.run.warnings.append(f"the tracking store refused {report.rejected} of what the notebook logged; {root / settings.LOCAL / 'spool' / 'rejected.jsonl'} says what and why")
-        if report.damaged:
-            recording.run.warnings.append(f"{report.damaged} lines of the spool were damaged, and could not be shipped")
+        recording.run.warnings += recorder.refusals(root, recording.run.run_id)
 
 
 def _leave_or_deliver(recording: Recording) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..errors import TrackingError
+from .delivery import REJECTED, refused
 from .environment import without_credentials
 from .shipping import Report, Shipper, drain, leave_to_itself
 from .spool import Spool, spool_folder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['uses_spool', 'spooled_client', 'is_spooled', 'recorder', 'spool_environment', 'remember_run', 'accompany', 'deliver',
-           'left_behind']
+           'refusals', 'left_behind']
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #8f471a88
 def uses_spool(
@@ -121,6 +122,19 @@ def deliver(
     if is_spooled(client):
         client._tracking_client.store.spool.close()
     return drain(root, patience=patience, silence=silence)
+
+
+def refusals(
+    root: str | Path,  # the workspace
+    run_id: str,  # of the record
+) -> list[str]:
+    """Return what there is to say about what the notebook logged and will not arrive."""
+    found = refused(spool_folder(root), run_id)
+    damaged = sum(each["content"] for each in found if each["operation"] == "damaged")
+    values = sum(each["operation"] != "damaged" for each in found)
+    where = f"{spool_folder(root) / REJECTED} says what and why"
+    said = [f"the tracking store refused {values} of what the notebook logged; {where}"] if values else []
+    return said + ([f"{damaged} lines of the spool were damaged, and could not be shipped; {where}"] if damaged else [])
 
 
 def left_behind(

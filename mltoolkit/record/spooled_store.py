@@ -115,7 +115,7 @@ def _unfiltered(method: Callable[..., Any]) -> Callable[..., Any]:
 class SpooledStore(AbstractStore):
     """A tracking store that writes to a spool, and reads from MLflow's own store."""
 
-    def __init__(self, uri: str, folder: str | Path, artifact_uri: str | None = None) -> None:
+    def __init__(self, uri: str, folder: str | Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.uri, self.folder = uri, Path(folder)
         self.spool = Spool(folder, without_credentials(uri))
@@ -384,6 +384,7 @@ def _deliver_at_once(store: SpooledStore, entry: Entry, full: OSError) -> None:
             delivery = Delivery(store.folder, store.plain, store.uri)
             delivery.add(entry)
             delivery.flush()
+            delivery.forget()
     except Exception as error:
         message = f"what was logged could not be kept: the spool {store.folder} cannot be written ({full.strerror}), and the tracking store says: {error}"
         raise MlflowException(message) from error

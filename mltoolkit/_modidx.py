@@ -3362,6 +3362,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mltoolkit/record/pinned.py')},
             'mltoolkit.record.recorder': { 'mltoolkit.record.recorder.accompany': ( '02_record/recorder.html#accompany',
                                                                                     'mltoolkit/record/recorder.py'),
+                                           'mltoolkit.record.recorder.close_spool': ( '02_record/recorder.html#close_spool',
+                                                                                      'mltoolkit/record/recorder.py'),
                                            'mltoolkit.record.recorder.deliver': ( '02_record/recorder.html#deliver',
                                                                                   'mltoolkit/record/recorder.py'),
                                            'mltoolkit.record.recorder.is_spooled': ( '02_record/recorder.html#is_spooled',

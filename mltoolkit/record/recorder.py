@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # %% auto #0
-__all__ = ['uses_spool', 'spooled_client', 'is_spooled', 'recorder', 'spool_environment', 'remember_run', 'accompany', 'deliver',
-           'refusals', 'left_behind']
+__all__ = ['uses_spool', 'spooled_client', 'is_spooled', 'recorder', 'spool_environment', 'remember_run', 'close_spool',
+           'accompany', 'deliver', 'refusals', 'left_behind']
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #8f471a88
 def uses_spool(
@@ -101,6 +101,14 @@ def remember_run(
     return spool
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #00d1b236
+def close_spool(
+    client: MlflowClient,
+) -> None:
+    """Say that nothing more comes from a client that writes to the spool, so that all of it can be shipped."""
+    if is_spooled(client):
+        client._tracking_client.store.spool.close()
+
+
 def accompany(
     root: str | Path,  # the workspace
     client: Any,  # MLflow client of the run, None if it is not tracked
@@ -119,8 +127,7 @@ def deliver(
     """Bring what has been logged to the store, the client's own part included, for as long as it makes sense to wait."""
     if client is None or not uses_spool(root):
         return Report()
-    if is_spooled(client):
-        client._tracking_client.store.spool.close()
+    close_spool(client)
     return drain(root, patience=patience, silence=silence)
 
 

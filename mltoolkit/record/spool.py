@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -194,8 +194,8 @@ class Written:
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Yield what was written from an offset to where the file ends now."""
+    def entries(self, start: int = 0, about: Collection[bytes] = ()) -> Iterator[Entry]:
+        """Yield what was written from an offset to where the file ends now; of the lines that have one of some texts in them, if there are any."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:  # shipped meanwhile
@@ -205,6 +205,8 @@ class Written:
             file.seek(start)
             while start < stop and (text := file.readline()).endswith(b"\n"):
                 start += len(text)
+                if about and not any(each in text for each in about):
+                    continue
                 entry = parsed(text.strip(b"\n"))
                 if entry is not None:
                     yield entry._replace(file=self.path, end=start)
@@ -221,9 +223,10 @@ def entries(
     written: list[Written],
     *,
     all_of_it: bool = False,  # also what has arrived
+    about: Collection[bytes] = (),  # only lines that have one of these in them
 ) -> Iterator[Entry]:
     """Yield what is in the files, in the order in which it was logged."""
-    yield from heapq.merge(*(each.entries(0 if all_of_it else each.shipped) for each in written), key=lambda entry: entry.time)
+    yield from heapq.merge(*(each.entries(0 if all_of_it else each.shipped, about) for each in written), key=lambda entry: entry.time)
 
 
 def waiting(

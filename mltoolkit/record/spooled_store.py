@@ -124,7 +124,6 @@ class SpooledStore(AbstractStore):
         self._params: dict[str, dict[str, str]] = {}
         self._infos: dict[str, RunInfo] = {}
         self._names: dict[str, str] = {}  # without secrets
-        self._dirty = False
         self._silent_until = 0.0
 
     @property
@@ -160,18 +159,20 @@ class SpooledStore(AbstractStore):
         """Write an entry to the spool; if that is full, deliver it at once."""
         try:
             self.spool.append(operation, run_id, content)
-            self._dirty = True
         except OSError as error:
             _deliver_at_once(self, Entry(time.time_ns(), operation, run_id, content), error)
 
     @_unfiltered
     def settle(self) -> bool:
-        """Ship what this process has written; tell whether all of it has arrived."""
-        if self._dirty and self.reachable:
+        """Ship what this process has written so far; tell whether all of it has arrived."""
+        if self.spool.path is None:
+            return True
+        written = Written(self.spool.path)
+        end = written.size
+        if written.shipped < end and self.reachable:
             began = time.monotonic()
-            self._dirty = not _shipped(self)
-            self.heard(began, failed=self._dirty)
-        return not self._dirty
+            self.heard(began, failed=not _shipped(self, written, end))
+        return written.shipped >= min(end, written.size)  # what was shipped to its end is not there any more
 
     @property
     def reachable(self) -> bool:
@@ -317,30 +318,24 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (MlflowException, OSError)) or type(error).__module__.startswith(("sqlalchemy", "requests", "urllib3"))
 
 
-def _shipped(store: SpooledStore) -> bool:
-    """Ship until what this process has written so far has arrived."""
-    path, deadline = store.spool.path, time.monotonic() + _SHIPPING
-    if path is None:
-        return True
-    written = Written(path)
-    end = written.size
-    while written.shipped < end and path.exists():
+def _shipped(store: SpooledStore, written: Written, end: int) -> bool:
+    """Ship until what is before an offset has arrived, or no more is to be expected."""
+    deadline = time.monotonic() + _SHIPPING
+    while written.shipped < min(end, written.size):
         report = ship(store.folder, wait=0.5, answer=_ANSWER, until=deadline)
         if (report.reason and not report.busy) or time.monotonic() > deadline:
-            return written.shipped >= end
-    return True
+            break
+    return written.shipped >= min(end, written.size)
 
 
 def _get_run(store: SpooledStore, run_id: str) -> Run:
     settled = store.settle()
     own = store.own_id(run_id)
-    run: Run | None = _asked(store, lambda: store.plain.get_run(own), lambda: remembered(store.folder, run_id))
+    run: Run | None = _asked(store, lambda: store.plain.get_run(own), lambda: None)
+    if run is None or not settled:
+        run = remembered(store.folder, run_id, run) or run
     if run is None:
         run = _answer(store, lambda: store.plain.get_run(own))  # which says what is in the way
-    if not settled:
-        run = remembered(store.folder, run_id, run)
-    if run is None:
-        raise MlflowException(f"run {run_id} is not known")
     run.info._run_id = run_id
     store._infos[run_id] = run.info
     store._params.setdefault(run_id, {}).update(run.data.params)

@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from mltoolkit.record import spool, tracking
+from mltoolkit.record import spool, spooled_store, tracking
 from mltoolkit.record.limits import ArtifactBudget, limit_uploads
 from mltoolkit.record.outlets import Outlet, _Passage
+from mltoolkit.record.remembered import remembered, unfinished
 from mltoolkit.record.shipping import sync
 from mltoolkit.record.spooled_store import LIMITED, SpooledStore
 from mltoolkit.record.stores import is_remote, plain_address, spool_of
@@ -134,3 +135,50 @@ def test_only_the_store_of_the_workspace_is_spooled(client: MlflowClient, worksp
     assert is_remote("https://a.example.org")
     value: Any = store_of(client).engine  # what is MLflow's own is to be had
     assert value.dialect.name == "sqlite"
+
+
+def test_what_another_thread_logs_while_it_is_shipped_is_not_forgotten(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(client)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "first", 1.0)
+    ship = spooled_store.ship
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        report = ship(*args, **kwargs)
+        client.log_metric(run, "second", 2.0)
+        monkeypatch.setattr(spooled_store, "ship", ship)
+        return report
+
+    monkeypatch.setattr(spooled_store, "ship", meanwhile)
+    assert set(client.get_run(run).data.metrics) == {"first"}
+    assert set(client.get_run(run).data.metrics) == {"first", "second"}
+    assert store.settle()
+
+
+def test_who_is_asked_for_a_run_while_the_store_is_away(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(client)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "loss", 1.0)
+    looked: list[str] = []
+
+    def counted(folder: Path, run_id: str, before: Any = None) -> Any:
+        looked.append(run_id)
+        return remembered(folder, run_id, before)
+
+    monkeypatch.setattr(spooled_store, "remembered", counted)
+    store._silent_until = math.inf
+    assert client.get_run(run).data.metrics == {"loss": 1.0}
+    assert looked == [run], "the spool is read once"
+
+
+def test_a_child_that_is_renamed_after_its_end_has_ended(tmp_path: Path) -> None:
+    writer = spool.Spool(tmp_path, "sqlite:///x")
+    for run in ("child", "other", "again"):
+        writer.append("create", run, {"tags": [["mltoolkit.record", "record"]]})
+        writer.append("log", run, {"g": [["phase", "update"]]})
+        writer.append("update", run, {"status": "FINISHED" if run != "other" else "RUNNING", "end": 1, "name": None})
+        writer.append("update", run, {"status": None, "end": None, "name": "renamed"})
+    writer.append("update", "again", {"status": "RUNNING", "end": None, "name": None})
+    writer.close()
+    assert unfinished(tmp_path, "record") == ["other", "again"]
+    assert unfinished(tmp_path, "another") == []

@@ -3866,6 +3866,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mltoolkit/record/watch.py'),
                                         'mltoolkit.record.watch.Watch.__init__': ( '02_record/watch.html#watch.__init__',
                                                                                    'mltoolkit/record/watch.py'),
+                                        'mltoolkit.record.watch.Watch._again': ( '02_record/watch.html#watch._again',
+                                                                                 'mltoolkit/record/watch.py'),
                                         'mltoolkit.record.watch.Watch._of': ('02_record/watch.html#watch._of', 'mltoolkit/record/watch.py'),
                                         'mltoolkit.record.watch.Watch._stop': ( '02_record/watch.html#watch._stop',
                                                                                 'mltoolkit/record/watch.py'),

@@ -3512,6 +3512,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'mltoolkit/record/repeated_registry.py'),
                                                     'mltoolkit.record.repeated_registry._bring_version': ( '02_record/repeated_registry.html#_bring_version',
                                                                                                            'mltoolkit/record/repeated_registry.py'),
+                                                    'mltoolkit.record.repeated_registry._copy': ( '02_record/repeated_registry.html#_copy',
+                                                                                                  'mltoolkit/record/repeated_registry.py'),
                                                     'mltoolkit.record.repeated_registry._versions': ( '02_record/repeated_registry.html#_versions',
                                                                                                       'mltoolkit/record/repeated_registry.py')},
             'mltoolkit.record.runs': { 'mltoolkit.record.runs.RunRow': ('02_record/runs.html#runrow', 'mltoolkit/record/runs.py'),

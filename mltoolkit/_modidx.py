@@ -2798,6 +2798,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mltoolkit/record/cleaning.py'),
                                            'mltoolkit.record.cleaning._size': ( '02_record/cleaning.html#_size',
                                                                                 'mltoolkit/record/cleaning.py'),
+                                           'mltoolkit.record.cleaning._spools': ( '02_record/cleaning.html#_spools',
+                                                                                  'mltoolkit/record/cleaning.py'),
                                            'mltoolkit.record.cleaning._versions': ( '02_record/cleaning.html#_versions',
                                                                                     'mltoolkit/record/cleaning.py'),
                                            'mltoolkit.record.cleaning.protected_runs': ( '02_record/cleaning.html#protected_runs',

@@ -50,6 +50,8 @@ class MetricRows:
                 _validate_metric(key, value, timestamp, step)  # type: ignore[no-untyped-call]
                 value, timestamp, step = float(value), int(timestamp), int(step)
                 self.names.add(key)
+            if not (-_WIDEST <= step < _WIDEST and timestamp < _WIDEST):
+                raise MlflowException.invalid_parameter_value(f"the metric {key} has step {step} and timestamp {timestamp}: a store keeps 64 bits of each")
             before = self.latest.get((run_id, key))
             if before is not None and before[1] == step and before[0] >= timestamp and (before[2] == value or value != value):
                 timestamp = _moved(timestamp, before[0])
@@ -59,6 +61,9 @@ class MetricRows:
                 row += [metric._model_id, metric._dataset_name, metric._dataset_digest]
             rows.append(row)
         return rows
+
+
+_WIDEST = 1 << 63
 
 
 def _moved(timestamp: int, before: int) -> int:

@@ -116,12 +116,15 @@ def is_final(
     """Tell whether trying again would be in vain."""
     from mlflow.exceptions import MlflowException, RestException
 
+    if isinstance(error, _UNFIT) or isinstance(error.__cause__, _UNFIT):
+        return True
     if not isinstance(error, RestException if is_remote(uri) else MlflowException):
         return False
     code = getattr(error, "error_code", "")
     return code in _FINAL and not (code == "BAD_REQUEST" and _of_database(error))
 
 
+_UNFIT = (OverflowError, UnicodeEncodeError)  # a number of more than 64 bits, half a character: no database and no request can hold it
 _VALUES = {"gkpj", "9h9h"}  # what SQLAlchemy calls an IntegrityError and a DataError in the last line of what it says
 
 

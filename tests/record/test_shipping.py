@@ -201,3 +201,21 @@ def test_files_go_with_the_workspace_and_arrive_once(workspace: Path, tmp_path: 
     assert ship(folder, root=moved).rejected == 1, "what somebody took away has not arrived"
     assert "nothing says that it was uploaded" in (folder / delivery.REJECTED).read_text()
     assert waiting(folder) == 0
+
+
+def test_a_value_that_nothing_can_hold_is_not_in_the_way_of_others(workspace: Path, uri: str) -> None:
+    folder, run = spool_folder(workspace), run_in(uri)
+    writer = Spool(folder, uri)
+    log(writer, run, 1)
+    writer.append("log", run, {"m": [["loss", 1.0, 1000, 2**70]]})
+    writer.append("log", run, {"g": [["file", "caf\udce9.csv"]]})
+    writer.append("update", run, {"status": None, "end": None, "name": "caf\udce9"})
+    log(writer, run, 1, "later")
+    writer.close()
+    report = ship(folder, root=workspace)
+    assert (report.delivered, report.rejected, report.complete, report.reason) == (2, 3, True, "")
+    assert [each["content"] for each in refused(folder, run)][1] == {"g": [["file", "caf\udce9.csv"]]}
+    client = MlflowClient(spooled_address(uri, workspace))
+    for step, at in ((2**63, 0), (0, 2**63), (-(2**63) - 1, 0)):
+        with pytest.raises(MlflowException, match="64 bits"):
+            client.log_metric(run, "loss", 1.0, timestamp=at, step=step)

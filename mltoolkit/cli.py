@@ -534,7 +534,7 @@ def _plain(value: Any) -> dict[str, Any]:
 @click.option("--yes", is_flag=True, help="Remove it; without this, only say what could go.")
 @_json_option
 def clean(older_than: str, keep: int, yes: bool, as_json: bool) -> None:
-    """Remove old runs, caches and dataset versions that nothing refers to; a dry run by default."""
+    """Remove old runs, caches, spools that have arrived and dataset versions that nothing refers to; a dry run by default."""
     from mltoolkit.record.cleaning import remove, survey
     from mltoolkit.settings import duration
 

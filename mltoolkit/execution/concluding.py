@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import settings
 from ..errors import Status
 from .engine import Outcome
 from .recording import RESERVED, Recording, close_tracked, tolerated
@@ -132,10 +131,7 @@ def _bring_in(recording: Recording) -> None:
         report = recorder.deliver(root, recording.store)
         if not report.complete and not recorder.is_spooled(recording.store):
             recording.store = recorder.spooled_client(root)
-        if report.rejected:
-            recording.run.warnings.append(f"the tracking store refused {report.rejected} of what the notebook logged; {root / settings.LOCAL / 'spool' / 'rejected.jsonl'} says what and why")
-        if report.damaged:
-            recording.run.warnings.append(f"{report.damaged} lines of the spool were damaged, and could not be shipped")
+        recording.run.warnings += recorder.refusals(root, recording.run.run_id)
 
 # %% ../../nbs/03_execution/03c_concluding.ipynb #e6502387
 def conclude(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -212,13 +212,21 @@ def _first_store(planned: Plan) -> Any:
     return recorder.recorder(planned.root)
 
 
-def _measured(recording: Recording) -> contextlib.AbstractContextManager[None]:
-    """Log what the machine does meanwhile, if the setting `system_metrics` says so."""
-    if recording.store is None or not settings.get("system_metrics", start=recording.plan.root):
-        return contextlib.nullcontext()
+@contextlib.contextmanager
+def _measured(recording: Recording) -> Iterator[None]:
+    """Log what the machine does meanwhile, if the setting `system_metrics` says so: by way of the spool, as a server that is gone would hold up the end."""
+    root = recording.plan.root
+    if recording.store is None or not settings.get("system_metrics", start=root):
+        yield
+        return
     from mltoolkit.record.system_metrics import measured
 
-    return measured(recording.run.run_id, recording.store.tracking_uri, recording.run.warnings)
+    store = recorder.spooled_client(root) if recorder.uses_spool(root) else recording.store
+    try:
+        with measured(recording.run.run_id, store.tracking_uri, recording.run.warnings):
+            yield
+    finally:
+        recorder.close_spool(store)
 
 
 def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Callable[[Recording], None]) -> Outcome:

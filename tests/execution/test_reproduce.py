@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -33,7 +36,7 @@ from mltoolkit.errors import (
     TrackingError,
     Unrepeatable,
 )
-from mltoolkit.execution import rebuilding, reproduce, verification
+from mltoolkit.execution import rebuilding, repeating, reproduce, verification
 from mltoolkit.execution.compare import Verdict, compare_notebooks
 from mltoolkit.execution.repeating import Repeater
 from mltoolkit.execution.reproduce import Request
@@ -459,13 +462,39 @@ def test_what_a_repetition_writes_differently_stays_out_of_the_store(recorded: R
     assert os.environ["MODE"] == "day"
 
 
+class Touching:
+    """What leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def disguised(folder: Path, mark: Path) -> str:
+    """A model that says of itself that it is in skops' format, and would be opened as a pickle."""
+    folder.mkdir()
+    (folder / "python_model.pkl").write_bytes(pickle.dumps(Touching(mark)))
+    (folder / "input_example.json").write_text('{"columns": ["x"], "data": [[1]]}')
+    (folder / "MLmodel").write_text(
+        "flavors:\n  python_function: {loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: '3'}\n"
+        "  sklearn: {serialization_format: skops, pickled_model: model.skops}\n"
+        "saved_input_example_info: {artifact_path: input_example.json, type: dataframe, pandas_orient: split}\n"
+    )
+    return str(folder)
+
+
 def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path: Path) -> None:
     (tmp_path / "stderr").touch()
     with Repeater(Path(shutil.which("false") or "/bin/false"), os.environ, tmp_path, recorded.root) as process:
         with pytest.raises(Unrepeatable, match="could not be started: exit code 1"):
             process.run({"notebook": "a.ipynb"})
         assert process.predictions([("a", "b")], "") == [[{"problem": "exit code 1"}] * 2]
-    with Repeater(Path(sys.executable), os.environ, tmp_path, recorded.root) as process:
+    beside, mark = tmp_path / "beside", tmp_path / "it ran"
+    beside.mkdir()
+    variables = {**os.environ, "TMPDIR": str(beside), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    with Repeater(Path(sys.executable), variables, tmp_path, recorded.root) as process:
         with pytest.raises(Unrepeatable, match="could not be started: no such notebook"):
             process.run({"notebook": str(tmp_path / "none.ipynb")})
         with pytest.raises(Unrepeatable, match=f"the tracking store does not say what run {'0' * 32} left: .*not found"):
@@ -473,6 +502,48 @@ def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path:
         with pytest.raises(TrackingError, match=r"the verdict could not be written to the tracking store: .*not found"):
             process.keep("0" * 32, "a", "b", {})
         assert process.left(recorded.good.run_id, ["none.ipynb"]) == {"metrics": recorded.good.metrics, "models": []}
+        [[told, _]] = process.predictions([(disguised(tmp_path / "model", mark),) * 2], "")
+    assert not mark.exists()
+    assert told["problem"].startswith("opening it could run code, and the setting allow_pickle is off: python_model.pkl is a pickle")
+    assert list(beside.glob("mlt-model-*")) == []
+    assert list(tmp_path.glob("mlt-model-*"))  # in the process's folder, which goes with it
+
+
+def test_what_a_run_left_is_read_to_its_last_page_and_kept_beside_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store that gives one run a page, and keeps models elsewhere."""
+    import mlflow
+    from mlflow.store.entities import PagedList
+
+    made = {name: SimpleNamespace(data=SimpleNamespace(metrics={}), outputs=SimpleNamespace(model_outputs=[SimpleNamespace(model_id=name)])) for name in "abc"}
+    order = {None: ("c", "2"), "2": ("b", None)}  # newest first
+
+    def page(experiments: list[str], condition: str, order_by: list[str], page_token: str | None = None, **more: Any) -> Any:
+        assert condition == "tags.`mltoolkit.record` = 'a'"
+        name, token = order[page_token]
+        return PagedList([made[name]], token)
+
+    store = SimpleNamespace(
+        get_run=made.__getitem__, search_experiments=lambda: [SimpleNamespace(experiment_id="1")], search_runs=page, tracking_uri="sqlite://",
+        get_logged_model=lambda name: SimpleNamespace(name=f"model {name}", artifact_location="s3://"),
+    )  # fmt: skip
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda place, tracking_uri: tempfile.mkdtemp())
+    program = repeating._PROGRAM
+    told: dict[str, Any] = {"store": store, "here": str(tmp_path), "tempfile": tempfile, "runs": runs}
+    exec(program[program.index("def left") : program.index("def predictions")], told)  # noqa: S102 (what the process does)
+    models = told["left"]("a", [], str(tmp_path))["models"]
+    assert [name for name, _ in models] == ["model a", "model b", "model c"]
+    assert {Path(place).parent for _, place in models} == {tmp_path}
+
+
+def test_a_process_that_cannot_be_started_or_is_killed_at_its_answer(tmp_path: Path) -> None:
+    with pytest.raises(Unrepeatable, match=r"the environment's Python cannot be started: .*nowhere/python"):
+        Repeater(tmp_path / "nowhere/python", os.environ, tmp_path, tmp_path)
+    cut = tmp_path / "python"
+    cut.write_text("#!/bin/sh\nread place\nread order\nprintf '{\"answer\": {\"run'\nkill -9 $$\n")
+    cut.chmod(0o755)
+    with Repeater(cut, os.environ, tmp_path, tmp_path) as process, pytest.raises(Unrepeatable, match="could not be started: exit code -9"):
+        process.run({"notebook": "a.ipynb"})
 
 
 def test_sigterm_cleans_up_as_sigint_does() -> None:

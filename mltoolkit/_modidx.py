@@ -2097,6 +2097,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'mltoolkit/execution/verification.py'),
                                                   'mltoolkit.execution.verification.Verification.take': ( '03_execution/verification.html#verification.take',
                                                                                                           'mltoolkit/execution/verification.py'),
+                                                  'mltoolkit.execution.verification._cut': ( '03_execution/verification.html#_cut',
+                                                                                             'mltoolkit/execution/verification.py'),
                                                   'mltoolkit.execution.verification._read': ( '03_execution/verification.html#_read',
                                                                                               'mltoolkit/execution/verification.py'),
                                                   'mltoolkit.execution.verification._short': ( '03_execution/verification.html#_short',

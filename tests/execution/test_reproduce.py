@@ -620,3 +620,23 @@ def test_a_verification_tells_what_it_knows(tmp_path: Path) -> None:
     told = _told(many).splitlines()
     assert (told[0], told[1], told[-3:]) == ("different", "cell 1, stdout", ["and 5 more", "noise: 2 duration", "package: a 1 -> 2"])
     assert told_twice(compare_notebooks(new_notebook(), new_notebook())) == "twice the same"
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "\N{GRINNING FACE}" * 500, "\x00" * 3000])
+@pytest.mark.parametrize("longest", ["differences", "missing", "changed_packages", "notebook", "all"])
+def test_whatever_a_verdict_says_fits_into_a_tag(text: str, longest: str) -> None:
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    made = verification.Verification("4f" * 16, Verdict.different, repeated_run_id="5e" * 16, user="ada", host="h", page="/w/comparison.html")
+    difference = {"what": text, "verdict": "different", "original": text, "repeated": text, "cell": 3}
+    given = {"differences": [difference], "missing": [text] * 200, "changed_packages": [text] * 200, "notebook": text, "page": text, "user": text, "host": text}
+    for name, value in given.items():
+        if longest in (name, "all"):
+            setattr(made, name, value)
+    kept = verification._short(made)
+    assert len(kept) <= MAX_TAG_VAL_LENGTH
+    found: dict[str, verification.Verification] = {}
+    verification._read(kept, found)
+    [seen] = found.values()
+    assert (seen.verdict, seen.run_id, seen.repeated_run_id, seen.verified_at) == (made.verdict, made.run_id, made.repeated_run_id, made.verified_at)
+    assert text.startswith(seen.differences[0]["original"] if seen.differences else "")

@@ -1907,6 +1907,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mltoolkit/execution/server.py'),
                                             'mltoolkit.execution.server._end': ( '03_execution/server.html#_end',
                                                                                  'mltoolkit/execution/server.py'),
+                                            'mltoolkit.execution.server._listens': ( '03_execution/server.html#_listens',
+                                                                                     'mltoolkit/execution/server.py'),
                                             'mltoolkit.execution.server.authentication': ( '03_execution/server.html#authentication',
                                                                                            'mltoolkit/execution/server.py'),
                                             'mltoolkit.execution.server.command': ( '03_execution/server.html#command',

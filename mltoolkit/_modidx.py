@@ -1603,6 +1603,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'mltoolkit/execution/rebuilding.py'),
                                                 'mltoolkit.execution.rebuilding._unavailable': ( '03_execution/rebuilding.html#_unavailable',
                                                                                                  'mltoolkit/execution/rebuilding.py'),
+                                                'mltoolkit.execution.rebuilding._used': ( '03_execution/rebuilding.html#_used',
+                                                                                          'mltoolkit/execution/rebuilding.py'),
                                                 'mltoolkit.execution.rebuilding._uv': ( '03_execution/rebuilding.html#_uv',
                                                                                         'mltoolkit/execution/rebuilding.py'),
                                                 'mltoolkit.execution.rebuilding.altered_datasets': ( '03_execution/rebuilding.html#altered_datasets',

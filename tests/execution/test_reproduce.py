@@ -292,9 +292,19 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
         folder.mkdir()
         git(folder, "init", "-q")
     (inner / "module.py").write_text("answer = 42\n")
-    content = b"0123456789" * 200
-    digest = hashlib.sha256(content).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
+    content, weights = b"0123456789" * 200, b"9876543210" * 200
+
+    def keep(content: bytes, repository: Path) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        kept = repository / "lfs/objects" / digest[:2] / digest[2:4] / digest
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+
+    def pointer_to(content: bytes) -> str:
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\nsize {len(content)}\n"
+
+    pointer = pointer_to(content)
+    (inner / "weights.bin").write_text(pointer_to(weights))
     (outer / "large.bin").write_text(pointer)
     (outer / "about.md").write_text(f"a pointer begins so:\n\n{pointer}")
     (outer / "settings.ini").write_text("[mltoolkit]\n")
@@ -310,12 +320,11 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
             pass
         return list(caught.value.missing)
 
-    gone = "the content of large.bin, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it"
-    assert lacks() == [gone]
-    kept = outer / ".git/lfs/objects" / digest[:2] / digest[2:4] / digest
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(content)
+    assert lacks() == [f"the content of {name}, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it" for name in ("weights.bin", "large.bin")]
+    keep(content, outer / ".git")
+    keep(weights, outer / ".git/modules/lib/inner")
     with rebuilding.worktree(run, b"", outer) as place:
+        assert (place / "lib/inner/weights.bin").read_bytes() == weights
         assert (place / "lib/inner/module.py").read_text() == "answer = 42\n"
         assert (place / "large.bin").read_bytes() == content
         assert (place / "about.md").read_text().endswith(pointer)
@@ -323,6 +332,59 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
     git(outer, "submodule", "--quiet", "deinit", "--force", "--all")
     assert lacks() == [f"submodule lib/inner at commit {commit[:12]} is not here; `git submodule update --init --recursive` may bring it"]
     assert git(outer, "worktree", "list").count("\n") == 0
+
+
+def test_all_that_is_missing_is_named_also_what_is_found_later(recorded: Recorded) -> None:
+    gone = DatasetUse(event="read", name="p/raw", version=7, digest="d")
+    run = recorded.bad.model_copy(update={"run_id": "0" * 32, "datasets": [gone]})  # which has no diff here, nor in the store
+    with pytest.raises(Unrepeatable) as caught, reproduce._put_up(run, CURRENT, recorded.root):
+        pass
+    [diff, data] = caught.value.missing
+    assert diff.startswith("the artifact uncommitted.diff")
+    assert "has no version 7" in data
+
+
+def test_whoever_stops_waits_for_nothing_that_is_not_needed_any_more(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, stopped, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def reading(run: Run, root: Path) -> list[str]:
+        begun.set()
+        read.wait(60)
+        return []
+
+    def stopping(*facts: object) -> list[str]:
+        begun.wait(60)
+        raise Cancelled("stopped by SIGTERM")
+
+    def put_up() -> None:
+        with pytest.raises(Cancelled), reproduce._put_up(recorded.good, CURRENT, recorded.root):
+            pass
+        stopped.set()
+
+    monkeypatch.setattr(rebuilding, "missing_data", reading)
+    monkeypatch.setattr(rebuilding, "missing_facts", stopping)
+    monkeypatch.setattr(reproduce, "_altered", lambda run, root: pytest.fail("it reads what was written for nothing"))
+    thread = threading.Thread(target=put_up)
+    thread.start()
+    try:
+        assert stopped.wait(20)
+    finally:
+        read.set()
+        thread.join()
+
+
+def test_where_an_environment_lies_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes reading what is in every local package."""
+    run = Run(run_id="0" * 32, status="succeeded", notebook="a.ipynb", kernel=Kernel(name="python3"), started_at="2026-05-04T00:00:00Z")
+    asked, made = [], tmp_path / "environments" / "made"
+    monkeypatch.setattr(rebuilding, "_place_of", lambda *told: (asked.append(told), (made, {}, {}))[1])
+    monkeypatch.setattr(rebuilding, "_install", lambda aside, *more: aside.mkdir())
+    assert rebuilding.find_environment(run, b"", tmp_path) is None
+    python = rebuilding.environment_for(run, tmp_path, b"", tmp_path)
+    assert (python.is_relative_to(made), len(asked)) == (True, 2)
+    os.utime(made, (0, 0))
+    assert rebuilding.find_environment(run, b"", tmp_path) == python
+    assert (made.stat().st_mtime > 0, len(asked)) == (True, 3)
 
 
 def test_requests_that_make_no_sense(recorded: Recorded) -> None:

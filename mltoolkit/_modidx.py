@@ -4289,6 +4289,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'mltoolkit/scheduling/source.py'),
                                              'mltoolkit.scheduling.source.parse_yaml': ( '05_scheduling/source.html#parse_yaml',
                                                                                          'mltoolkit/scheduling/source.py'),
+                                             'mltoolkit.scheduling.source.read_text': ( '05_scheduling/source.html#read_text',
+                                                                                        'mltoolkit/scheduling/source.py'),
                                              'mltoolkit.scheduling.source.read_yaml': ( '05_scheduling/source.html#read_yaml',
                                                                                         'mltoolkit/scheduling/source.py')},
             'mltoolkit.scheduling.specification': { 'mltoolkit.scheduling.specification.Job': ( '05_scheduling/specification.html#job',

@@ -78,9 +78,11 @@ def predicted(folder, sample):
     try:
         from mlflow.models import Model
         from mltoolkit.record.models import load_model
+        about = Model.load(sample)  # which the other one agrees with
+        trusted = [name for options in about.flavors.values() for name in options.get("skops_trusted_types") or []]
         allowed = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION") == "true"
-        model = load_model(folder, allow_pickle=allowed, flavor="pyfunc")  # it looks into the files first
-        return {"predicted": plain(model.predict(Model.load(sample).load_input_example(sample)))}
+        model = load_model(folder, allow_pickle=allowed, trusted_types=trusted, flavor="pyfunc")  # it looks into the files first
+        return {"predicted": plain(model.predict(about.load_input_example(sample)))}
     except Exception as error:
         reasons = "; ".join(getattr(error, "reasons", []))
         said = "opening it could run code, and the setting allow_pickle is off: " + reasons if reasons else type(error).__name__ + ": " + str(error)

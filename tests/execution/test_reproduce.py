@@ -14,10 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -538,13 +540,29 @@ def disguised(folder: Path, mark: Path) -> str:
     """A model that says of itself that it is in skops' format, and would be opened as a pickle."""
     folder.mkdir()
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Touching(mark)))
-    (folder / "input_example.json").write_text('{"columns": ["x"], "data": [[1]]}')
+    opened = "{loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: '3'}"
+    return described(folder, opened, "[]")
+
+
+def described(folder: Path, opened: str, trusted: str) -> str:
+    (folder / "input_example.json").write_text('{"columns": ["x"], "data": [[1.5]]}')
     (folder / "MLmodel").write_text(
-        "flavors:\n  python_function: {loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: '3'}\n"
-        "  sklearn: {serialization_format: skops, pickled_model: model.skops}\n"
+        f"flavors:\n  python_function: {opened}\n  sklearn: {{serialization_format: skops, pickled_model: model.skops, skops_trusted_types: {trusted}}}\n"
         "saved_input_example_info: {artifact_path: input_example.json, type: dataframe, pandas_orient: split}\n"
     )
     return str(folder)
+
+
+def trusting(folder: Path, trusted: str) -> str:
+    """A model of types of which skops does not know one."""
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from skops.io import dump
+
+    folder.mkdir()
+    dump(make_pipeline(FunctionTransformer(partial(np.multiply, 2)), LinearRegression()).fit(pd.DataFrame({"x": [1.0, 2.0]}), [1.0, 2.0]), folder / "model.skops")
+    return described(folder, "{loader_module: mlflow.sklearn, model_path: model.skops, predict_fn: predict}", trusted)
 
 
 def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path: Path) -> None:
@@ -564,9 +582,12 @@ def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path:
         with pytest.raises(TrackingError, match=r"the verdict could not be written to the tracking store: .*not found"):
             process.keep("0" * 32, "a", "b", {})
         assert process.left(recorded.good.run_id, ["none.ipynb"]) == {"metrics": recorded.good.metrics, "models": []}
-        [[told, _]] = process.predictions([(disguised(tmp_path / "model", mark),) * 2], "")
+        places = disguised(tmp_path / "model", mark), trusting(tmp_path / "trusting", "[functools.partial]"), trusting(tmp_path / "careless", "[]")
+        [[told, _], [trusted, _], [careless, _]] = process.predictions([(place, place) for place in places], "")
     assert not mark.exists()
     assert told["problem"].startswith("opening it could run code, and the setting allow_pickle is off: python_model.pkl is a pickle")
+    assert trusted == {"predicted": [pytest.approx(1.5)]}  # as the notebook that logged it has said
+    assert "trusted_types=['functools.partial'] says so" in careless["problem"]
     assert list(beside.glob("mlt-model-*")) == []
     assert list(tmp_path.glob("mlt-model-*"))  # in the process's folder, which goes with it
 

@@ -219,19 +219,20 @@ class _Stage:
 @contextlib.contextmanager
 def _put_up(run: Run, request: Request, root: Path, stop: Stop | None = None) -> Iterator[_Stage]:
     """Put up what the record names; what takes long is done at the same time. Raises `Unrepeatable`."""
-    with ThreadPoolExecutor(1) as aside, tempfile.TemporaryDirectory(prefix="mlt-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        aside = ThreadPoolExecutor(1)
+        stack.callback(aside.shutdown, wait=False, cancel_futures=True)  # nobody waits for what is not needed any more
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlt-")))
         read = aside.submit(rebuilding.missing_data, run, root)
         written = aside.submit(_altered, run, root)
         aside.submit(_get_ready)
-        missing = rebuilding.missing_facts(run, root, set(request.secrets))
-        rebuilding.refuse([*missing, *read.result()] if missing else [])
-        diff = _diff(run, root)
-        python = rebuilding.find_environment(run, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
-        process = stack.enter_context(_start(run, python, root, folder, stop)) if python is not None else None
-        place = stack.enter_context(rebuilding.worktree(run, diff, root))
-        _check_notebook(run, place)
         try:
+            rebuilding.refuse(rebuilding.missing_facts(run, root, set(request.secrets)))
+            diff = _diff(run, root)
+            python = rebuilding.find_environment(run, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
+            process = stack.enter_context(_start(run, python, root, folder, stop)) if python is not None else None
+            place = stack.enter_context(rebuilding.worktree(run, diff, root))
+            _check_notebook(run, place)
             if process is None:
                 python = rebuilding.environment_for(run, rebuilding.top_of(run, place), diff, root)
                 process = stack.enter_context(_start(run, python, root, folder, stop))

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +123,13 @@ def run(root: Path, asked: Asked) -> dict[str, Any]:
 
 def _work(root: Path, key: str, alone: bool) -> None:
     """Run `mltoolkit jobs run` to its end; this thread is its parent, at whose end it would be ended."""
+    from mltoolkit.execution.links import supervised
+
     job, _, date = key.rpartition("@")
-    supervisor = str(files("mltoolkit.execution") / "supervisor.py")
     command = [sys.executable, "-m", "mltoolkit", "jobs", "run", job, "--date", date, *(["--alone"] if alone else []), "--json"]
     with open(settings.local(root) / "lab-jobs.log", "ab") as log:
         subprocess.run(
-            [sys.executable, "-I", "-S", supervisor, str(settings.local(root) / "lab-jobs.json"), *command],
-            cwd=root, env={**os.environ, "JPY_PARENT_PID": str(os.getpid())}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=False,
+            supervised(command), cwd=root, env={**os.environ, "JPY_PARENT_PID": str(os.getpid())}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=False,
         )  # fmt: skip
 
 # %% ../../nbs/08_views/91_lab_answers.ipynb #efd9deb7

@@ -97,6 +97,7 @@ def test_mlflow_has_a_tile_unless_it_is_a_server_already(
     tile = lab_server.mlflow_tile()
     assert tile["launcher_entry"]["enabled"]
     assert tile["environment"] == {"JPY_PARENT_PID": str(os.getpid())}
+    assert tile["command"][4] == ""  # no report; two of them would share it
     monkeypatch.setenv("MLTOOLKIT_TRACKING_URI", "http://127.0.0.1:9")
     assert not lab_server.mlflow_tile()["launcher_entry"]["enabled"]
 
@@ -152,6 +153,15 @@ def test_a_zygote_is_started_unless_it_is_there(
     monkeypatch.setattr(kernels, "zygotes", lambda: [SimpleNamespace(socket="/its/socket")])
     lab.become(lab.wanted(port=0))
     assert len(started) == 1
+
+
+def test_jobs_that_are_worked_at_at_once_share_no_report(bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(lab_answers.subprocess, "run", lambda command, **options: commands.append(command))
+    for date in ("2026-05-04", "2026-05-05"):
+        lab_answers._work(bare_workspace, f"p/a@{date}", alone=False)
+    assert [each[4] for each in commands] == ["", ""]
+    assert [each[-2] for each in commands] == ["2026-05-04", "2026-05-05"]
 
 
 def test_a_job_is_not_added_where_it_cannot_be(bare_workspace: Path, write: Callable[..., Path]) -> None:

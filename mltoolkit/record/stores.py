@@ -178,7 +178,9 @@ def open_store(
         from mltoolkit.record.spooled_store import SpooledStore
 
         return SpooledStore(uri, folder)  # type: ignore[abstract]
-    return plain_store(uri, artifact_uri)
+    from mlflow.tracking._tracking_service import utils
+
+    return _patient_store()(uri) if is_remote(uri) else utils._get_sqlalchemy_store(uri, artifact_uri)  # type: ignore[no-untyped-call]  # one of its own: a queue and a pool are not shared
 
 # %% ../../nbs/02_record/05c_stores.ipynb #0a478ce8
 def open_registry(

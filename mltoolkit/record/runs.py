@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,6 +23,7 @@ from . import environment
 from .journal import recover
 from .anomalies import RECORDS, noted
 from .manifest import Failure, Noticed, Run
+from .searching import Having, pages
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
@@ -204,10 +205,11 @@ def rows(
     limit: int,  # how many
     conditions: Sequence[str] = (),  # in MLflow's language
     test: Callable[[TrackedRun], bool] = lambda run: True,  # what else a run has to meet
+    having: Sequence[Having] = (),  # a part of that, which can be told from parameters
 ) -> list[RunRow]:
     """Return the latest runs of record that meet every condition and the test."""
     names = {each.experiment_id: each.name for each in store.search_experiments()}
-    found = filter(test, _pages(store, limit, " and ".join([_RECORDED, *conditions]), list(names)))
+    found = filter(test, pages(store, list(names), " and ".join([_RECORDED, *conditions]), limit, having))
     return [_row(run, names) for run in islice(found, max(0, limit))]
 
 
@@ -226,18 +228,7 @@ def search(
 ) -> list[TrackedRun]:
     """Return the latest runs that meet every condition, page by page."""
     experiments = experiments or [each.experiment_id for each in store.search_experiments()]
-    return list(islice(_pages(store, limit, " and ".join(conditions or [_RECORDED]), experiments), max(0, limit)))
-
-
-def _pages(store: Any, limit: int, condition: str, experiments: list[str]) -> Iterator[TrackedRun]:
-    """All runs that meet a condition, newest first; the first page has as many as are wanted."""
-    token, size = None, max(1, min(1000, limit))
-    while True:
-        page = store.search_runs(experiments, condition, max_results=size, order_by=["attributes.start_time DESC"], page_token=token)
-        yield from page
-        token, size = page.token, 1000
-        if not token:
-            break
+    return list(islice(pages(store, experiments, " and ".join(conditions or [_RECORDED]), limit), max(0, limit)))
 
 
 def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:

@@ -3548,6 +3548,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mltoolkit.record.runs._close': ('02_record/runs.html#_close', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs._complete': ('02_record/runs.html#_complete', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs._folders': ('02_record/runs.html#_folders', 'mltoolkit/record/runs.py'),
+                                       'mltoolkit.record.runs._is_over': ('02_record/runs.html#_is_over', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs._quoted': ('02_record/runs.html#_quoted', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs._rescue': ('02_record/runs.html#_rescue', 'mltoolkit/record/runs.py'),
                                        'mltoolkit.record.runs._row': ('02_record/runs.html#_row', 'mltoolkit/record/runs.py'),

@@ -258,7 +258,7 @@ def repair(
     abandoned: Mapping[str, str] | None = None,  # tags: runs that have all of these are over, wherever they were
 ) -> list[str]:
     """Close the runs of this host whose process is gone as `lost`; return their ids."""
-    from mltoolkit.record import tracking
+    from mltoolkit.record import recorder, tracking
 
     root = settings.workspace(start)
     store = tracking.client(root)
@@ -267,16 +267,20 @@ def repair(
     closed = []
     named = [f"tags.`{name}` = '{_quoted(value)}'" for name, value in (abandoned or {}).items()]
     found = {run.info.run_id: run for each in unfinished for which in ([here], named) if which for run in search(store, 10_000, [each, *which])}
-    for run in found.values():
-        tags = run.data.tags
-        pid = int(tags.get("mltoolkit.pid", "0"))
-        given_up = bool(named) and all(tags.get(name) == value for name, value in (abandoned or {}).items())
-        if given_up or (pid and environment.is_gone(tags.get("mltoolkit.host", ""), pid, tags.get("mltoolkit.pid_start"))):
-            uri = store.tracking_uri
-            tracking.reached(lambda run=run: _close(store, run, runs_folder(root) / run.info.run_id), uri)  # type: ignore[misc]
-            closed.append(run.info.run_id)
+    over = [run for run in found.values() if _is_over(run.data.tags, abandoned or {})]
+    if over:
+        recorder.deliver(root, store)  # what they logged, which nobody ships any more
+    for run in over:
+        tracking.reached(lambda run=run: _close(store, run, runs_folder(root) / run.info.run_id), store.tracking_uri)  # type: ignore[misc]
+        closed.append(run.info.run_id)
     closed += [folder.name for folder in _folders(runs_folder(root)) if _rescue(folder)]  # runs without tracking
     return closed
+
+
+def _is_over(tags: Mapping[str, str], abandoned: Mapping[str, str]) -> bool:
+    pid = int(tags.get("mltoolkit.pid", "0"))
+    given_up = bool(abandoned) and all(tags.get(name) == value for name, value in abandoned.items())
+    return given_up or (pid > 0 and environment.is_gone(tags.get("mltoolkit.host", ""), pid, tags.get("mltoolkit.pid_start")))
 
 
 def _close(store: Any, run: TrackedRun, folder: Path) -> None:

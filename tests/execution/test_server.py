@@ -386,8 +386,7 @@ def test_nothing_is_left_after_a_kill(served: Any) -> None:
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty PostgreSQL database, with a password in it."""
-    for place in ("scheduling", "record"):
-        monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / place))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "record"))
     from postgresql import Server, programs
 
     binaries = programs()

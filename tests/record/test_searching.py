@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.exceptions import MlflowException
+from postgresql import server
 
 from mltoolkit.record import searching, stores, tracking
 from mltoolkit.record.finding import Question, find_runs
+
+__all__ = ["server"]  # a fixture
 
 CONDITIONS = [
     "",
@@ -69,12 +72,15 @@ def filled(client: Any) -> list[str]:
     return experiments
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, prepared_store: Path) -> Iterator[tuple[Any, list[str]]]:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    path.write_bytes(prepared_store.read_bytes())
-    client = MlflowClient(f"sqlite:///{path}")
-    yield client, filled(client)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[str]]:
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("store") / "mlflow.db"
+        path.write_bytes(request.getfixturevalue("prepared_store").read_bytes())
+        client = MlflowClient(f"sqlite:///{path}")
+    else:
+        client = MlflowClient(request.getfixturevalue("server").database().replace("postgresql://", "postgresql+psycopg://"))
+    return client, filled(client)
 
 
 def plainly(client: Any, experiments: list[str], condition: str) -> list[str]:

@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import gc
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,19 +68,10 @@ def _harmless(text: str) -> str:
 
 
 def _print_json(value: Any) -> None:
-    text = json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False)
+    from mltoolkit.notebook.conversion import finite
+
+    text = json.dumps(finite(value), indent=2, default=str, ensure_ascii=False)
     click.echo(text.encode("utf-8", "backslashreplace"))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for what is not a number; it is written as text, as in the manifest."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def _table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
@@ -544,7 +534,7 @@ def _plain(value: Any) -> dict[str, Any]:
 @click.option("--yes", is_flag=True, help="Remove it; without this, only say what could go.")
 @_json_option
 def clean(older_than: str, keep: int, yes: bool, as_json: bool) -> None:
-    """Remove old runs, caches and dataset versions that nothing refers to; a dry run by default."""
+    """Remove old runs, caches, spools that have arrived and dataset versions that nothing refers to; a dry run by default."""
     from mltoolkit.record.cleaning import remove, survey
     from mltoolkit.settings import duration
 

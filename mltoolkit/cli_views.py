@@ -38,14 +38,14 @@ _COMMANDS = {"approval": "mltoolkit jobs approve {key}", "failed": "mltoolkit jo
 def inbox(as_json: bool) -> None:
     """List what waits for a person: approvals, failed jobs, incidents."""
     from mltoolkit.views.inbox import items
-    from mltoolkit.views.listing import job_store
+    from mltoolkit.views.listing import job_store, when
 
-    store = job_store()
-    found = [] if store is None else items(store)
+    with job_store() as store:
+        found = [] if store is None else items(store)
     if as_json:
         _print_json([{**vars(each), "command": _command(each.kind, each.key, each.job, each.logical_date)} for each in found])
         return
-    rows = [[each.kind, each.key, each.since[:16].replace("T", " "), each.reason[:60], _command(each.kind, each.key, each.job, each.logical_date)] for each in found]
+    rows = [[each.kind, each.key, when(each.since), each.reason[:60], _command(each.kind, each.key, each.job, each.logical_date)] for each in found]
     click.echo(_table(rows, ["what", "job", "since", "why", "to act"]) if rows else "nothing waits for you")
 
 

@@ -25,6 +25,14 @@ def wait_for(condition: Callable[[], Found], what: str, within: float = 60.0) ->
     return found
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended; whose child it was may not know it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except OSError:
+        return True
+
+
 class Marked:
     """A mark that every process of a test carries in its environment."""
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from conftest import notebook_of
-from processes import wait_for
-from warm import gone, runtime_folder, variables
+from processes import gone, wait_for
+from warm import runtime_folder, variables
 
 from mltoolkit import start
 from mltoolkit.execution import kernels

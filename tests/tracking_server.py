@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from processes import wait_for
+from processes import gone, wait_for
 
 FATES = ("well", "refused", "500", "delayed", "cut", "lost")
 
@@ -154,14 +154,6 @@ def kill(pid: int) -> None:
     """kill -9."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
-    except OSError:
-        return True
 
 
 def ended(pid: int, within: float = 60.0) -> None:

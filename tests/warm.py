@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import notebook_of
+from processes import gone
 
 PACKAGES = {  # installed in the place's own folder of packages
     "its_own_log": "import logging\nlog = logging.getLogger(__name__)\nlog.addHandler(logging.StreamHandler())\nlog.setLevel('INFO')\n",
@@ -59,14 +60,6 @@ def runtime_folder() -> Iterator[Path]:
             del os.environ["XDG_RUNTIME_DIR"]
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended; whose child it was may not know it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
-    except OSError:
-        return True
 
 
 def inhabitants(folder: Path) -> list[int]:

@@ -28,7 +28,7 @@ from . import zygote
 # %% auto #0
 __all__ = ['PROVISIONER', 'LOADED', 'Unavailable', 'runtime_folder', 'inherited', 'Request', 'understood', 'WarmProcess',
            'fork_kernel', 'start_zygote', 'is_starting', 'wait_for_zygote', 'ZygoteState', 'zygotes', 'memory',
-           'stop_zygotes', 'install', 'preloads', 'command_request']
+           'stop_zygotes', 'install', 'preloads', 'warm_up', 'command_request']
 
 # %% ../../nbs/03_execution/00a_kernels.ipynb #f3687183
 class Unavailable(Exception):  # noqa: N818 (an answer, not a failure)
@@ -408,6 +408,16 @@ def preloads(
     """Return the modules that the setting `preload` names; None if they are to be found."""
     named: list[str] = settings.get("preload", start=root)
     return None if named == ["auto"] else [] if named == ["none"] else named
+
+def warm_up(
+    root: str | Path,  # the workspace
+    env: Mapping[str, str],  # of the kernels
+) -> None:
+    """Start the zygote from which this interpreter's kernels are forked, unless it is there. Raises `Unavailable`."""
+    request = Request((sys.executable,), (), str(root), env, str(root), preloads(root))
+    there = set(zygote.paths(str(runtime_folder()), request.key, request.env))
+    if not any(state.socket in there for state in zygotes()):
+        start_zygote(request, settings.get("warm_idle", start=root) or 1e9)
 
 # %% ../../nbs/03_execution/00a_kernels.ipynb #b1c20c32
 LOADED = ("mltoolkit.cli", "mltoolkit.execution.run", "mltoolkit.execution.workers", "mltoolkit.execution.provisioner", "mltoolkit.notebook.page",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
 # %% auto #0
-__all__ = ['Handle', 'Wait', 'Wanted', 'Link', 'kernel_specs', 'Channels', 'Wired', 'link']
+__all__ = ['Handle', 'Wait', 'Wanted', 'Link', 'kernel_specs', 'supervised', 'Channels', 'Wired', 'link']
 
 # %% ../../nbs/03_execution/00d_links.ipynb #e72b5737
 @dataclass(frozen=True)
@@ -112,6 +112,14 @@ def _looking_in(*folders: str) -> KernelSpecManager:
     return KernelSpecManager(kernel_dirs=list(folders))
 
 # %% ../../nbs/03_execution/00d_links.ipynb #dc24740c
+def supervised(
+    command: Sequence[str],
+    report: str | Path = "",  # file for what it used; none if empty
+) -> list[str]:
+    """Return a command that runs another below the supervisor; whoever starts it names itself in `JPY_PARENT_PID`."""
+    return [sys.executable, "-I", "-S", str(files("mltoolkit.execution") / "supervisor.py"), str(report), *command]
+
+
 @cache
 def _supervised() -> type[KernelManager]:
     """Kernel managers whose command runs below the supervisor."""
@@ -122,7 +130,7 @@ def _supervised() -> type[KernelManager]:
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
             command: list[str] = super().format_kernel_cmd(extra_arguments)
-            return [sys.executable, "-I", "-S", str(files("mltoolkit.execution") / "supervisor.py"), self.report, *command]
+            return supervised(command, self.report)
 
     return Supervised
 

@@ -9,7 +9,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .compare import Comparison, Difference, Noise
 from .outputs import compare_bundles
@@ -45,9 +45,8 @@ def _facts(folder: str) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in _OWN}
 
 
-def _compare_facts(before: str, after: str) -> Iterator[tuple[str, TextComparison]]:
-    facts = [{"application/json": _facts(folder)} for folder in (before, after)]
-    for _, found in compare_bundles(facts[0], facts[1], Sides()):
+def _compare_facts(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, TextComparison]]:
+    for _, found in compare_bundles({"application/json": before}, {"application/json": after}, Sides()):
         yield "MLmodel", found
 
 # %% ../../nbs/03_execution/06e_models.ipynb #5e599dd2
@@ -55,13 +54,17 @@ _TEXTS = ("requirements.txt", "conda.yaml", "python_env.yaml", "input_example.js
 _IGNORED = ("MLmodel", "registered_model_meta")
 
 
+def _digest(file: IO[bytes]) -> str:
+    with file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
+
+
 def _content(path: Path) -> str:
     """Name what is in a file; of an archive without the times of its members."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            return repr(sorted((each.filename, each.file_size, each.CRC) for each in archive.infolist()))
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return repr(sorted((each.filename, _digest(archive.open(each))) for each in archive.infolist()))
+    return _digest(path.open("rb"))
 
 
 def _files(folder: str) -> dict[str, Path]:
@@ -74,7 +77,7 @@ def _compare_files(before: str, after: str) -> Iterator[tuple[str, TextCompariso
     for name in dict.fromkeys([*one, *other]):
         if name not in one or name not in other:
             yield name, TextComparison(Verdict.different, [], *("a file" if name in each else "(none)" for each in (one, other)))
-        elif one[name].read_bytes() == other[name].read_bytes():
+        elif _digest(one[name].open("rb")) == _digest(other[name].open("rb")):
             continue
         elif name in _TEXTS:
             yield name, compare_texts(one[name].read_text(errors="replace"), other[name].read_text(errors="replace"))
@@ -83,10 +86,6 @@ def _compare_files(before: str, after: str) -> Iterator[tuple[str, TextCompariso
 
 # %% ../../nbs/03_execution/06e_models.ipynb #810a69e0
 Predict = Callable[[list[tuple[str, str]]], list[list[dict[str, Any]]]]  # folders of original and repetition → `predicted`, or the `problem`, of each
-
-
-def _has_sample(folder: str) -> bool:
-    return bool(_facts(folder).get("saved_input_example_info"))
 
 
 def _compare_predictions(told: list[dict[str, Any]], tolerance: Tolerance) -> TextComparison:
@@ -113,17 +112,45 @@ def compare_models(
             old, new = ("(none)" if name not in each else "a model" if each[name] else "its files are gone" for each in (before, after))
             made.facts.append(Difference(f"model {name}", Verdict.different, old, new))
             continue
-        facts = [each for each in _compare_facts(one, other) if each[1].verdict is not Verdict.identical]
-        found = [*facts, *_compare_files(one, other)]
+        try:
+            told = _facts(one), _facts(other)
+            facts = [each for each in _compare_facts(*told) if each[1].verdict is not Verdict.identical]
+            found = [*facts, *_compare_files(one, other)]
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with them)
+            made.facts.append(Difference(f"model {name}", Verdict.different, *_problems(one, other, error)))
+            continue
         decided = [each for each in found if each[1].original or each[1].verdict is Verdict.identical]
         _take(made, name, decided)
         files = ", ".join(file for file, each in found if each.verdict is Verdict.different and not each.original)
         if files and facts:
             made.facts.append(Difference(f"model {name}, {files}", Verdict.different, "a file", "other content; not opened, as the two do not say the same of themselves"))
         elif files:
-            open_ones[name] = (one, other, files)
+            open_ones[name] = (one, other, files, bool(told[0].get("saved_input_example_info")))
     _decide(made, open_ones, predict, Tolerance(rtol, atol))
     return made
+
+
+def _problems(one: str, other: str, error: Exception) -> tuple[str, str]:
+    """What is to be said of two models that could not be compared."""
+    before, after = _unreadable(one), _unreadable(other)
+    if not before and not after:
+        return "a model", f"a model that cannot be compared with it: {_named(error)}"
+    return before or "a model", after or "a model"
+
+
+def _unreadable(folder: str) -> str:
+    """What is wrong with the files of a model; empty if nothing is."""
+    try:
+        _facts(folder)
+        for path in _files(folder).values():
+            _content(path)
+    except Exception as error:  # noqa: BLE001 (whatever is wrong with it)
+        return f"its files cannot be read: {_named(error)}"
+    return ""
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _take(made: Comparison, name: str, found: list[tuple[str, TextComparison]]) -> None:
@@ -134,11 +161,11 @@ def _take(made: Comparison, name: str, found: list[tuple[str, TextComparison]]) 
             made.facts.append(Difference(f"model {name}, {what}", each.verdict, each.original, each.repeated))
 
 
-def _decide(made: Comparison, open_ones: Mapping[str, tuple[str, str, str]], predict: Predict, tolerance: Tolerance) -> None:
+def _decide(made: Comparison, open_ones: Mapping[str, tuple[str, str, str, bool]], predict: Predict, tolerance: Tolerance) -> None:
     """Let the models predict whose files leave it open whether they are the same."""
-    sampled = {name: (one, other) for name, (one, other, _) in open_ones.items() if _has_sample(one)}
+    sampled = {name: (one, other) for name, (one, other, _, has_sample) in open_ones.items() if has_sample}
     predicted = dict(zip(sampled, predict(list(sampled.values())), strict=True)) if sampled else {}
-    for name, (_, _, files) in open_ones.items():
+    for name, (_, _, files, _) in open_ones.items():
         if name not in predicted:
             hint = "other content, and no sample to predict for; log_model(..., input_example=...) records one"
             made.facts.append(Difference(f"model {name}, {files}", Verdict.different, "a file", hint))

@@ -132,7 +132,7 @@ def worktree(
             if _git(root, *_PLAINLY, "worktree", "add", "--quiet", "--detach", str(place), git.commit) is None:
                 refuse([f"commit {git.commit[:12]} could not be checked out"])
             top = Path((_git(root, "rev-parse", "--show-toplevel") or str(root)).strip())
-            refuse([*_submodules(place, top), *_large_files(place)])
+            refuse([*_submodules(place, top), *_large_files(place, top)])
             _apply(place, diff)
             yield _as_workspace(place / (git.prefix or ""), root)
         finally:
@@ -172,22 +172,22 @@ def _submodules(place: Path, top: Path) -> Iterator[str]:
             yield f"submodule {path} at commit {commit[:12]} could not be checked out"
         else:
             yield from _submodules(target, source)
-            yield from _large_files(target)
+            yield from _large_files(target, source)
 
 
 _POINTER = "version https://git-lfs.github.com/spec/v1"
 
 
-def _large_files(place: Path) -> Iterator[str]:
-    """Put the content of files that git-lfs keeps into a work tree, as far as it is here; yield what is missing."""
-    objects = Path((_git(place, "rev-parse", "--git-common-dir") or ".git").strip(), "lfs", "objects")
+def _large_files(place: Path, source: Path) -> Iterator[str]:
+    """Put the content of files that git-lfs keeps into a work tree, as far as the user's has it; yield what is missing."""
+    objects = source / (_git(source, "rev-parse", "--git-common-dir") or ".git").strip() / "lfs" / "objects"
     for name in (_git(place, "grep", "-l", "-z", "--fixed-strings", "-e", _POINTER) or "").split("\0"):
         path = place / name
         if not name or path.stat().st_size > 1024 or not (text := path.read_text(errors="replace")).startswith(_POINTER):
             continue
         digest = next((line.removeprefix("oid sha256:") for line in text.splitlines() if line.startswith("oid sha256:")), "")
         try:
-            shutil.copyfile(place / objects / digest[:2] / digest[2:4] / digest, path)
+            shutil.copyfile(objects / digest[:2] / digest[2:4] / digest, path)
         except OSError:
             yield f"the content of {name}, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it"
 
@@ -277,11 +277,7 @@ def find_environment(
 ) -> Path | None:  # its Python
     """Return an environment with the packages of a run if it was made before. Raises `Unrepeatable` if none can be made."""
     made = _place_of(run, Path(), diff, root)[0]  # wherever the work tree will be
-    if not made.exists():
-        return None
-    os.utime(made)  # it was used, and so was the cache
-    os.utime(made.parent)
-    return _python_of(made)
+    return _used(made) if made.exists() else None
 
 
 def environment_for(
@@ -301,7 +297,7 @@ def environment_for(
                 aside.rename(made)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return find_environment(run, diff, root) or _python_of(made)
+    return _used(made)
 
 
 def _place_of(run: Run, place: Path, diff: bytes, root: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
@@ -315,6 +311,14 @@ def _place_of(run: Run, place: Path, diff: bytes, root: Path) -> tuple[Path, dic
     said = json.dumps([recorded.python, platform.machine(), listed, states], sort_keys=True)
     folder = settings.local(root) / "cache" / "environments"
     return folder / hashlib.blake2b(said.encode(), digest_size=16).hexdigest(), listed, local
+
+
+def _used(made: Path) -> Path:
+    """Take note that an environment was used, and so was the cache; return its Python."""
+    with contextlib.suppress(OSError):  # a mark for who tidies up
+        os.utime(made)
+        os.utime(made.parent)
+    return _python_of(made)
 
 
 def _python_of(made: Path) -> Path:

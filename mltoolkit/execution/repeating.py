@@ -7,28 +7,34 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import TrackingError
+from ..errors import Cancelled, TrackingError
 from .rebuilding import refuse
 from ..record.manifest import Run
+
+if TYPE_CHECKING:
+    from mltoolkit.execution.session import Stop
 
 # %% auto #0
 __all__ = ['Repeater']
 
 # %% ../../nbs/03_execution/07a_repeating.ipynb #7d7cb3d8
 _PROGRAM = """
-import json, os, sys
+import json, os, sys, tempfile
 said = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # whatever else is printed is no answer
 place = json.loads(sys.stdin.readline())
+here = os.getcwd()
 from mltoolkit.errors import MltoolkitError, NotebookFailed
 from mltoolkit.execution.run import run_notebook
+from mltoolkit.record import runs
 store = None
 if place["tracked"]:
     from mltoolkit.record import tracking
@@ -44,15 +50,15 @@ def run(**order):
     return made.to_json()
 
 def left(run_id, files, folder):
+    tempfile.tempdir = here  # what is downloaded goes with it
     found = store.get_run(run_id)
     for name in files:
         try:
             store.download_artifacts(run_id, name, folder)
         except Exception:
             pass  # who asked sees what is not there
-    everywhere = [each.experiment_id for each in store.search_experiments()]
-    below = store.search_runs(everywhere, "tags.`mltoolkit.record` = '" + run_id + "'", order_by=["attributes.start_time ASC"])
-    outputs = [each for one in [found, *below] if one.outputs for each in one.outputs.model_outputs]
+    below = runs.search(store, 10**6, ["tags.`mltoolkit.record` = '" + run_id + "'"])
+    outputs = [each for one in [found, *reversed(below)] if one.outputs for each in one.outputs.model_outputs]
     return {"metrics": dict(found.data.metrics), "models": [model(each.model_id) for each in outputs]}
 
 def model(model_id):
@@ -67,22 +73,24 @@ def model(model_id):
 
 def predictions(pairs, path):
     import mlflow
+    tempfile.tempdir = here
     mlflow.set_tracking_uri(store.tracking_uri)
     sys.path.insert(0, path)
     return [[predicted(each, pair[0]) for each in pair] for pair in pairs]
 
 def predicted(folder, sample):
-    import mlflow
-    allowed = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     try:
-        about = mlflow.models.Model.load(sample)
-        if about.flavors.get("sklearn", {}).get("serialization_format") == "skops":  # MLflow forbids it with the pickles
-            os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "true"
-        return {"predicted": plain(mlflow.pyfunc.load_model(folder).predict(about.load_input_example(sample)))}
+        from mlflow.models import Model
+        from mltoolkit.record.models import load_model
+        about = Model.load(sample)  # which the other one agrees with
+        trusted = [name for options in about.flavors.values() for name in options.get("skops_trusted_types") or []]
+        allowed = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION") == "true"
+        model = load_model(folder, allow_pickle=allowed, trusted_types=trusted, flavor="pyfunc")  # it looks into the files first
+        return {"predicted": plain(model.predict(about.load_input_example(sample)))}
     except Exception as error:
-        return {"problem": type(error).__name__ + ": " + " ".join(str(error).split())[:300]}
-    finally:
-        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = allowed
+        reasons = "; ".join(getattr(error, "reasons", []))
+        said = "opening it could run code, and the setting allow_pickle is off: " + reasons if reasons else type(error).__name__ + ": " + str(error)
+        return {"problem": " ".join(said.split())[:400]}
 
 def plain(value):
     if hasattr(value, "columns"):
@@ -125,12 +133,18 @@ class Repeater:
         root: Path,  # the workspace
         *,
         tracked: bool = True,  # whether it is to speak to the tracking store
+        stop: Stop | None = None,  # asks it to stop
     ) -> None:
-        self.folder = folder
+        self.folder, self._stop = folder, stop
         self._said = (folder / "stderr").open("w+", encoding="utf-8", errors="replace")
-        self._child = subprocess.Popen(
-            [str(python), "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, cwd=folder, env=dict(variables), text=True, start_new_session=True
-        )
+        command = [str(python), "-P", "-c", _PROGRAM]
+        try:
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, cwd=folder, env=dict(variables), text=True, start_new_session=True
+            )
+        except OSError as error:
+            self._said.close()
+            refuse([f"the environment's Python cannot be started: {error}"])
         self._send({"root": str(root), "tracked": tracked})
 
     def _send(self, order: Mapping[str, Any]) -> None:
@@ -138,10 +152,15 @@ class Repeater:
             print(json.dumps(order), file=self._child.stdin, flush=True)
 
     def _ask(self, do: str, order: Mapping[str, Any]) -> tuple[Any, str]:
-        """The answer, and what went wrong."""
+        """The answer, and what went wrong. Raises `Cancelled` when it is asked to stop."""
         self._send({"do": do, **order})
+        if self._stop is not None:
+            heard: list[Any] = [self._child.stdout, self._stop]
+            select.select(heard, [], [])
+            if self._stop.requests:
+                raise Cancelled("the repetition was stopped")
         line = self._child.stdout.readline() if self._child.stdout else ""
-        if line:
+        if line.endswith("\n"):  # otherwise it was ended at it
             told = json.loads(line)
             return told.get("answer"), told.get("problem", "")
         self._child.wait()

@@ -33,6 +33,8 @@ from ..record.manifest import Run
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from mltoolkit.execution.session import Stop
+
 # %% auto #0
 __all__ = ['Request', 'Original', 'recover', 'compare_with', 'reproduce', 'reproduce_project', 'twice']
 
@@ -215,24 +217,25 @@ class _Stage:
 
 
 @contextlib.contextmanager
-def _put_up(run: Run, request: Request, root: Path) -> Iterator[_Stage]:
+def _put_up(run: Run, request: Request, root: Path, stop: Stop | None = None) -> Iterator[_Stage]:
     """Put up what the record names; what takes long is done at the same time. Raises `Unrepeatable`."""
-    with ThreadPoolExecutor(1) as aside, tempfile.TemporaryDirectory(prefix="mlt-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        aside = ThreadPoolExecutor(1)
+        stack.callback(aside.shutdown, wait=False, cancel_futures=True)  # nobody waits for what is not needed any more
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlt-")))
         read = aside.submit(rebuilding.missing_data, run, root)
         written = aside.submit(_altered, run, root)
         aside.submit(_get_ready)
-        missing = rebuilding.missing_facts(run, root, set(request.secrets))
-        rebuilding.refuse([*missing, *read.result()] if missing else [])
-        diff = _diff(run, root)
-        python = rebuilding.find_environment(run, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
-        process = stack.enter_context(_start(run, python, root, folder)) if python is not None else None
-        place = stack.enter_context(rebuilding.worktree(run, diff, root))
-        _check_notebook(run, place)
         try:
+            rebuilding.refuse(rebuilding.missing_facts(run, root, set(request.secrets)))
+            diff = _diff(run, root)
+            python = rebuilding.find_environment(run, diff, root) if request.environment == "rebuilt" else Path(sys.executable)
+            process = stack.enter_context(_start(run, python, root, folder, stop)) if python is not None else None
+            place = stack.enter_context(rebuilding.worktree(run, diff, root))
+            _check_notebook(run, place)
             if process is None:
                 python = rebuilding.environment_for(run, rebuilding.top_of(run, place), diff, root)
-                process = stack.enter_context(_start(run, python, root, folder))
+                process = stack.enter_context(_start(run, python, root, folder, stop))
         except Unrepeatable as error:
             rebuilding.refuse([*error.fields["missing"], *read.result()])
         rebuilding.refuse(read.result())
@@ -250,9 +253,9 @@ def _get_ready() -> None:
     side_by_side(empty, empty, compare_notebooks(empty, empty), Verification("", Verdict.identical))
 
 
-def _start(run: Run, python: Path, root: Path, folder: Path) -> Repeater:
+def _start(run: Run, python: Path, root: Path, folder: Path, stop: Stop | None = None) -> Repeater:
     pinned.pin(folder / "pinned.json", [use.model_dump() for use in run.datasets], folder / "data", run.run_id)
-    return Repeater(python, _variables(run, python, root, folder), folder, root, tracked=run.tracked)
+    return Repeater(python, _variables(run, python, root, folder), folder, root, tracked=run.tracked, stop=stop)
 
 
 def _check_notebook(run: Run, place: Path) -> None:
@@ -274,15 +277,16 @@ def reproduce(
     *,
     start: str | Path | None = None,  # a path inside the workspace
     page: Callable[..., str] | None = None,  # makes a page of notebooks, comparison and verification
+    stop: Stop | None = None,  # asks it to stop
 ) -> Verification:
     """Execute a recorded run again, compare, and write the verdict to the original.
 
-    Raises `RunNotFound`, and `Invalid` for a request that makes no sense; whatever is missing is a verdict."""
+    Raises `RunNotFound`, `Cancelled`, and `Invalid` for a request that makes no sense; whatever is missing is a verdict."""
     request, root = request or Request(), settings.workspace(start)
     run = runs.find(name, start=root)
     made = Verification(run.run_id, Verdict.impossible, notebook=run.notebook, environment=request.environment, tolerance=request.tolerance)
     try:
-        with _terminated_as_interrupted(), _put_up(run, request, root) as stage:
+        with _terminated_as_interrupted(), _put_up(run, request, root, stop) as stage:
             repeated = stage.process.run(_order(run, stage.place, request.secrets))
             shown = _judge(made, run, repeated, stage, request, root, page)
             keep(made, root, stage.process.keep if run.tracked else None, shown)
@@ -304,7 +308,7 @@ def _judge(made: Verification, run: Run, repeated: Run, stage: _Stage, request: 
     if page is None:
         return None
     shown = page(original.notebook, notebook, comparison, made)
-    place = runs.runs_folder(root) / repeated.run_id / "comparison.html"
+    place = runs.runs_folder(root) / repeated.run_id / runs.COMPARISON
     document.write_atomically(place, shown, durable=False)
     made.page = str(place)
     return shown

@@ -18,7 +18,8 @@ from .. import settings
 from ..errors import Invalid, RunNotFound, Status
 from .compare import executed_cells
 from .plan import Plan, plan
-from .run import Recording, Watch, carry_out
+from .recording import Recording
+from .run import Watch, carry_out
 from .session import Stop
 from ..notebook import document
 from ..notebook.conversion import jsonable

@@ -9,244 +9,51 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Any
 
-from .. import __version__, settings
-from ..errors import UNDELIVERED, Status, TrackingError
+from .. import settings
+from ..errors import Status
+from .concluding import conclude
 from .engine import Order, Outcome, execute
 from .plan import Plan, plan, reserved
+from .recording import Recording, open_recording
 from .session import Stop, stop_on_signals
-from ..notebook import document
-from ..notebook.conversion import jsonable
-from ..record import anomalies, checkpoint, environment, recorder, runs
+from ..record import checkpoint, environment, recorder, runs
 from ..record.joining import preparation
 from ..record.journal import Journal
-from ..record.manifest import Cells, DatasetUse, Failure, GitState, Kernel, Machine, Noticed, Run
-from ..record.outlets import removals
+from ..record.manifest import Run
 from ..record.redaction import Redactor
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
 
 Watch = Callable[[str, int, Any], None]  # event (`start`, `output`, `end`), index of the cell, cell or output
 
 # %% auto #0
-__all__ = ['Watch', 'Recording', 'open_recording', 'kernel_environment', 'order', 'conclude', 'close_tracked', 'run_notebook',
-           'carry_out']
-
-# %% ../../nbs/03_execution/04_run.ipynb #b3fd9296
-@dataclass
-class Recording:
-    """A run that has been opened: its manifest so far, and where it is kept."""
-
-    plan: Plan
-    run: Run
-    folder: Path
-    store: Any = None  # MLflow client, None if the run is not tracked
-    experiment_id: str = ""
-    redactor: Redactor = field(default_factory=Redactor)
-    tags: dict[str, str] = field(default_factory=dict)
-    spool: Any = None  # in which it is remembered what the run was when it was opened
-    complete: bool = False  # whether the executed notebook has been written as it is to stay
-    body: Any = None  # its cells, rendered for the page
-    first: int = 0  # index of the first cell that is executed: those above it were, by the run that this one goes on with
-    before: list[str] = field(default_factory=list)  # code that restores what they had left
-
-    @property
-    def target(self) -> Path:
-        """The local file of the executed notebook in the run's folder."""
-        return self.folder / f"{self.plan.stem}.ipynb"
-
-    def keep(self, notebook: NotebookNode) -> None:
-        """Write the notebook so far into the run's folder."""
-        document.write(Redactor(self.plan.secrets).notebook(notebook), self.target, durable=False)  # what it removes is counted at the end
-
-    def finish(self, notebook: NotebookNode) -> None:
-        """Write and render the notebook as it will be, unless something more is shown. If that fails, it will again, and be said, later."""
-        kept = Redactor(self.plan.secrets).notebook(notebook)
-        with contextlib.suppress(OSError):
-            document.write(kept, self.target)
-            self.complete = True
-        with contextlib.suppress(Exception):
-            from mltoolkit.notebook.page import body
-
-            self.body = body(kept, facts={"status": Status.succeeded})
-
-    def save(self, *, durable: bool = True) -> None:
-        """Write the manifest as it is now."""
-        text = self.run.to_json()
-        said = json.loads(text)
-        kept = self.redactor.value(said)  # value by value: the JSON stays valid
-        if kept is not said:
-            text = json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
-        document.write_atomically(self.folder / runs.MANIFEST, text, durable=durable)
-
-# %% ../../nbs/03_execution/04_run.ipynb #41643eee
-def open_recording(
-    plan: Plan,
-    *,
-    track: bool = True,
-    parent: str | None = None,  # run id of the record that this one belongs to
-    tags: Mapping[str, str] | None = None,  # further ones of the MLflow run
-    store: Any = None,  # the client of `recorder`, if there is one already
-) -> Recording:
-    """Look at code and environment, open the MLflow run, and write the first manifest."""
-    settings.local(plan.root)  # before looking at the work tree, which is not to see it
-    place = Path.cwd() if document.is_remote(plan.source) else Path(plan.source).parent
-    state = environment.git_state(place, settings.get("diff_limit", start=plan.root))
-    machine = environment.environment(settings.get("variables", start=plan.root))
-    redactor = Redactor(plan.secrets)
-    recording = Recording(plan, _without_secrets(_manifest(plan, state, machine), redactor), Path(), store, redactor=redactor)
-    run = recording.run
-    run.tracked, run.parent_run_id = track, parent
-    if tags and "mltoolkit.job" in tags:
-        run.job, run.logical_date = tags["mltoolkit.job"], tags.get("mltoolkit.logical_date")
-        run.attempt, run.upstream = int(tags.get("mltoolkit.attempt", "1")), tags.get("mltoolkit.upstream", "").split()
-    if track:
-        _open_tracked(recording, state, {**({"mlflow.parentRunId": parent} if parent else {}), **(tags or {})})
-    recording.folder = runs.runs_folder(plan.root) / run.run_id
-    run.output = plan.output or str(recording.target)
-    try:
-        _open_folder(recording, state, environment.requirements(machine.packages))
-    except OSError as error:
-        run.status, run.exit_code = Status.failed, Status.failed.exit_code
-        run.failure = Failure(message=f"the folder of the run cannot be written: {error}")
-        if track:
-            with contextlib.suppress(TrackingError):
-                close_tracked(recording)
-        run.raise_for_status()
-    return recording
-
-
-def _open_folder(recording: Recording, state: environment.Git | None, requirements: str) -> None:
-    run, folder = recording.run, recording.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.reserve(folder).write_bytes(bytes(_RESERVED))
-    document.write_atomically(folder / "requirements.txt", requirements, durable=False)  # the manifest has it, too
-    if state and state.diff and run.git:
-        run.git.diff = "uncommitted.diff"
-        _write(folder / run.git.diff, recording.redactor.text(state.diff))
-    recording.save(durable=False)
-
-
-def _without_secrets(run: Run, redactor: Redactor) -> Run:
-    """The manifest with every text filtered: whatever shows or returns it later, there is nothing in it to hide."""
-    said = json.loads(run.to_json())
-    kept = redactor.value(said)
-    return run if kept is said else Run.from_json(json.dumps(kept))
-
-
-_RESERVED = 524_288  # bytes: a manifest, and some pages of MLflow's database
-
-
-def _write(path: Path, text: str) -> None:
-    document.write_atomically(path, text.encode("utf-8", "surrogateescape"))
-
-# %% ../../nbs/03_execution/04_run.ipynb #c59b2054
-def _manifest(plan: Plan, state: environment.Git | None, machine: environment.Environment) -> Run:
-    """The manifest of a run that is about to begin."""
-    pid = os.getpid()
-    source = Path(plan.source)
-    local = not document.is_remote(plan.source) and source.is_relative_to(plan.root)
-    shown = plan.contract.defaults | plan.values
-    return Run(
-        run_id=uuid4().hex,
-        status=Status.running,
-        notebook=str(source.relative_to(plan.root)) if local else plan.source,
-        notebook_digest=plan.digest,
-        project=plan.project,
-        experiment=plan.experiment,
-        kernel=Kernel(name=plan.kernel, language=plan.language, variables=environment.decisive(plan.seed)),
-        cwd=_within(plan.cwd, plan.root),
-        parameters={name: jsonable(value) for name, value in shown.items() if name not in plan.contract.secrets},
-        given=sorted(plan.values),
-        parameter_types={name: each.kind for name, each in plan.contract.parameters.items()},
-        secrets=sorted(plan.secrets),
-        trigger=plan.trigger,
-        warnings=list(plan.warnings),
-        started_at=datetime.now(UTC),
-        git=GitState(
-            commit=state.commit,
-            branch=state.branch,
-            dirty=state.dirty,
-            remote=state.remote,
-            prefix=Path(plan.root).relative_to(state.top).as_posix().removeprefix(".") if plan.root.is_relative_to(state.top) else None,
-            diff_bytes=state.diff_bytes,
-            diff_truncated=state.diff_truncated,
-        )
-        if state
-        else None,
-        environment=Machine(**{**vars(machine), "lock": "requirements.txt", "sources": _relative(machine.sources, state)}),
-        seed=plan.seed,
-        host=environment.host(),
-        pid=pid,
-        pid_start=environment.process_start(pid),
-        user=environment.user(),
-        version=__version__,
-        cells=Cells(total=sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in plan.notebook.cells)),
-    )
-
-# %% ../../nbs/03_execution/04_run.ipynb #5a44e559
-def _within(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _relative(sources: Mapping[str, str], state: environment.Git | None) -> dict[str, str]:
-    """The addresses of packages; a folder of this repository as a path in it."""
-    base = f"file://{quote(state.top)}" if state else None
-    return {
-        name: address[len(base) :].strip("/") or "." if base and (address == base or address.startswith(f"{base}/")) else address
-        for name, address in sources.items()
-    }
-
-# %% ../../nbs/03_execution/04_run.ipynb #90f906e5
-def _open_tracked(recording: Recording, state: environment.Git | None, more: Mapping[str, str]) -> None:
-    """Open the MLflow run; its id becomes the run's."""
-    from mltoolkit.record import tracking
-
-    plan, run = recording.plan, recording.run
-    uri = settings.get("tracking_uri", start=plan.root)
-    recording.store = recording.store or recorder.recorder(plan.root)
-    source = None if document.is_remote(plan.source) else plan.source
-    recording.tags = tracking.provenance(source, root=plan.root, trigger=plan.trigger, git=state)
-    if source is None:
-        recording.tags["mltoolkit.notebook"] = recording.tags["mlflow.source.name"] = plan.source
-    own = {**recording.tags, **more}
-    artifacts = None if uri.startswith(("http://", "https://")) else settings.get("artifact_root", start=plan.root)
-    recording.experiment_id = tracking.experiment_id(recording.store, plan.experiment, artifacts)
-    own = {name: recording.redactor.text(value) for name, value in own.items()}
-    run.started_at = datetime.now(UTC)  # importing MLflow is not the notebook's time
-    began = run.started_at.timestamp()
-    run.run_id = tracking.open_run(recording.store, recording.experiment_id, plan.stem, own, run.parameters, began)
-    recording.spool = recorder.remember_run(plan.root, recording.store, run.run_id, plan.experiment)
-    run.tracking_uri = environment.without_credentials(uri)
+__all__ = ['Watch', 'kernel_environment', 'order', 'run_notebook', 'carry_out']
 
 # %% ../../nbs/03_execution/04_run.ipynb #d82189d3
 _RUN_VARIABLES = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLTOOLKIT_RUN_ID", "MLTOOLKIT_RUN_DIR",
                   "MLTOOLKIT_EXPERIMENT_ID", "MLTOOLKIT_TAGS", "MLTOOLKIT_NOTEBOOK", "MLTOOLKIT_SPOOL_FOLDER", "MLTOOLKIT_SPOOL_TARGET", "JPY_SESSION_NAME", "JPY_PARENT_PID")
 
 
-def kernel_environment(recording: Recording) -> dict[str, str]:
-    """Return the whole environment of the kernel of a run."""
-    plan, run = recording.plan, recording.run
+def _common_environment(plan: Plan) -> dict[str, str]:
+    """What the kernels of tracked runs of a workspace have in common."""
     variables = {name: value for name, value in os.environ.items() if name not in _RUN_VARIABLES}
     settings.silence(variables, start=plan.root)
     variables |= settings.pickles(start=plan.root)
     variables |= {
-        "MLTOOLKIT_RUN_DIR": str(recording.folder),
-        "MLTOOLKIT_NOTEBOOK": plan.source,
-        "IPYNB_FILE": plan.source,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",  # the runner does it, see `_measured`
     }
-    variables |= environment.decisive(plan.seed)
+    return variables | environment.decisive(plan.seed)
+
+
+def kernel_environment(recording: Recording) -> dict[str, str]:
+    """Return the whole environment of the kernel of a run."""
+    plan, run = recording.plan, recording.run
+    variables = _common_environment(plan)
+    variables |= {"MLTOOLKIT_RUN_DIR": str(recording.folder), "MLTOOLKIT_NOTEBOOK": plan.source, "IPYNB_FILE": plan.source}
     if recording.store is not None or settings.is_workspace(plan.root):
         from mltoolkit.record.tracking import workspace_environment
 
@@ -339,215 +146,6 @@ def _get_ready(language: str) -> None:
 
     render(new_notebook(cells=[new_code_cell("1")], metadata={"language_info": {"name": language}}), title="")
 
-# %% ../../nbs/03_execution/04_run.ipynb #e6502387
-def conclude(
-    recording: Recording,
-    outcome: Outcome,
-) -> Run:
-    """Write notebook, page and manifest, and give the run its final state."""
-    run, notebook = recording.run, recording.plan.notebook
-    with contextlib.suppress(OSError):
-        os.truncate(runs.reserve(recording.folder), _RESERVED // 2)  # for the manifest; the rest is for MLflow
-    run.status, run.ended_at = outcome.status, datetime.now(UTC)
-    run.exit_code = outcome.status.exit_code
-    if outcome.status is Status.cancelled and outcome.signal:
-        run.exit_code = 128 + outcome.signal
-    run.duration_s = round((run.ended_at - run.started_at).total_seconds(), 3)
-    run.kernel.warm = outcome.warm
-    run.cpu_s, run.peak_memory_bytes = outcome.usage.cpu_s, outcome.usage.peak_memory_bytes
-    run.cells.executed, run.cells.skipped = outcome.executed, outcome.skipped
-    checkpoint.tidy(recording.folder, succeeded=outcome.status is Status.succeeded)
-    if outcome.status is not Status.succeeded:
-        said = recording.redactor.value({"message": outcome.message, "ename": outcome.ename, "evalue": outcome.evalue})
-        run.failure = Failure(cell=outcome.cell, signal=outcome.signal, **said)
-    run.warnings += recording.redactor.value(outcome.warnings)
-    with _tolerated(run, "what was noticed in its metrics could not be read back"):
-        run.anomalies = _anomalies(recording)
-    with _tolerated(run, "what datasets it used could not be read back"):
-        run.datasets = _datasets(recording)
-    if recording.store is not None:
-        _bring_in(recording)
-        with _tolerated(run, "metrics could not be read back"):
-            run.metrics = dict(recording.store.get_run(run.run_id).data.metrics)
-    recording.complete &= outcome.as_ended
-    _publish(recording, notebook, outcome.kept)
-    run.warnings = recording.redactor.value(run.warnings)
-    run.redacted = dict(recording.redactor.counts)
-    for mark, number in removals(recording.folder).items():
-        run.redacted[mark] = run.redacted.get(mark, 0) + number
-    with _tolerated(run, "the manifest could not be written"):
-        recording.save()
-    if recording.store is not None:
-        close_tracked(recording)
-    runs.reserve(recording.folder).unlink(missing_ok=True)
-    return run
-
-# %% ../../nbs/03_execution/04_run.ipynb #c566a0ce
-@contextlib.contextmanager
-def _tolerated(run: Run, what: str) -> Iterator[None]:
-    """Note a failure in the manifest instead of losing the rest of the record over it."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 (whatever it was, the run's record is worth more)
-        run.warnings.append(f"{what}: {type(error).__name__}: {error}")
-
-
-def _publish(recording: Recording, notebook: NotebookNode, kept: bool) -> None:
-    """Write the executed notebook and its page; what could not be written is a failure, and the journal stays.
-
-    Where the caller wants the notebook, it only gets one that is whole: else the previous one stays."""
-    run, plan = recording.run, recording.plan
-    before = len(run.warnings)
-    notebook = recording.redactor.notebook(notebook)
-    with _marked(notebook, run) as shown:
-        with _tolerated(run, "the executed notebook could not be written"):
-            if not recording.complete:
-                document.write(shown, recording.target)
-            (recording.folder / runs.JOURNAL).unlink(missing_ok=True)
-        with _tolerated(run, f"the output {plan.output} could not be written"):
-            if plan.output is not None and not kept:
-                run.output = str(recording.target)
-            elif plan.output is not None:
-                _deliver(shown, plan.output, recording.target if len(run.warnings) == before else None)
-    if len(run.warnings) > before and run.status is Status.succeeded:
-        run.status, run.exit_code = Status.failed, Status.failed.exit_code
-        run.failure = Failure(message=run.warnings[before])
-    page = recording.target.with_suffix(".html")
-    with _tolerated(run, "the page could not be written"):
-        from mltoolkit.notebook.page import pieces
-
-        parts = pieces(notebook, title=plan.stem, facts=json.loads(run.to_json()), cells=recording.body if recording.complete else None)
-        document.write_atomically(page, map(recording.redactor.text, parts), durable=False)
-        run.html = str(page)
-
-# %% ../../nbs/03_execution/04_run.ipynb #c8d2259b
-def _deliver(
-    notebook: NotebookNode,
-    output: str,  # path or URL
-    written: Path | None,  # a file that holds the notebook already
-) -> None:
-    if document.is_remote(output):
-        from papermill.iorw import write_ipynb
-
-        write_ipynb(notebook, output)
-    elif written:
-        document.write_atomically(output, written.read_bytes())
-    else:
-        document.write(notebook, output)
-
-
-@contextlib.contextmanager
-def _marked(notebook: NotebookNode, run: Run) -> Iterator[NotebookNode]:
-    """Put papermill's banner into a notebook that did not succeed, while it is written."""
-    cells = notebook.cells
-    failed = run.failure.cell if run.failure else None
-    if failed is not None:
-        from nbformat.v4 import new_markdown_cell
-        from papermill.execute import ERROR_ANCHOR_MSG, ERROR_MARKER_TAG, ERROR_MESSAGE_TEMPLATE
-
-        banner = ERROR_MESSAGE_TEMPLATE % (cells[failed].execution_count or " ")
-        first, anchor = (new_markdown_cell(text, metadata={"tags": [ERROR_MARKER_TAG]}) for text in (banner, ERROR_ANCHOR_MSG))
-        notebook.cells = [first, *cells[:failed], anchor, *cells[failed:]]
-    try:
-        yield notebook
-    finally:
-        notebook.cells = cells
-
-# %% ../../nbs/03_execution/04_run.ipynb #1b3d6eeb
-def _anomalies(recording: Recording) -> list[Noticed]:
-    """What the notebook's watches noted; from here on it is in the manifest."""
-    found = [Noticed(**recording.redactor.value(entry)) for entry in anomalies.noted(recording.folder)]
-    (recording.folder / anomalies.RECORDS).unlink(missing_ok=True)
-    return found
-
-
-def _datasets(recording: Recording) -> list[DatasetUse]:
-    from mltoolkit.record import inputs
-
-    used: dict[tuple[str, str, int], DatasetUse] = {}
-    noted = inputs.records(recording.folder)
-    hidden = recording.redactor.value(noted)
-    if hidden is not noted:  # the data store's address
-        _write(recording.folder / inputs.RECORDS, "".join(json.dumps(entry) + "\n" for entry in hidden))
-    for entry, shown in zip(noted, hidden, strict=True):
-        key = (entry["event"], entry["name"], entry["version"])
-        if key in used:
-            continue
-        use = used[key] = DatasetUse(**{name: shown[name] for name in DatasetUse.model_fields if name in shown})
-        if use.event == "read":
-            from mltoolkit.record.dataset import check_unchanged
-
-            use.changed = not check_unchanged(entry)
-        if use.changed:
-            recording.run.warnings.append(f"dataset {use.name} version {use.version} changed while the run was reading it")
-        if recording.store is not None:
-            with _tolerated(recording.run, f"dataset {use.name} could not be logged to MLflow"):
-                recording.store.log_inputs(recording.run.run_id, [inputs.mlflow_input(shown)])
-    return list(used.values())
-
-# %% ../../nbs/03_execution/04_run.ipynb #828112c0
-def close_tracked(recording: Recording) -> None:
-    """Give the MLflow run its artifacts and its final state, by way of the spool if the store does not take them. Raises `TrackingError`."""
-    from mltoolkit.record import tracking
-
-    run = recording.run
-    uri = run.tracking_uri or ""
-    tags = {"mltoolkit.exit_code": str(run.exit_code)}
-    if run.failure:
-        tags["mltoolkit.failure"] = run.failure.message
-    if run.anomalies:
-        tags[anomalies.TAG] = anomalies.tag_of(json.loads(each.model_dump_json()) for each in run.anomalies)
-
-    def close(files: Path | None) -> None:
-        tracking.reached(lambda: tracking.close_run(recording.store, run.run_id, run.status, tags=tags, files=files), uri)
-
-    try:
-        try:
-            close(recording.folder)
-        except TrackingError:
-            if recorder.is_spooled(recording.store) or not recorder.uses_spool(recording.plan.root):
-                raise
-            recording.store = recorder.spooled_client(recording.plan.root)
-            close(recording.folder)
-    except TrackingError as error:
-        runs.reserve(recording.folder).unlink(missing_ok=True)
-        with contextlib.suppress(TrackingError):
-            if recorder.is_spooled(recording.store):  # whose disk is full; what was reserved is enough for the store itself
-                recording.store = tracking.client(recording.plan.root)
-            close(None)  # without artifacts, but to its end
-        error.message = f"{run.summary()}; but {error.message}. The record is whole in {recording.folder}"
-        raise
-    if recorder.is_spooled(recording.store):
-        _leave_or_deliver(recording)
-
-
-def _bring_in(recording: Recording) -> None:
-    """Ship what the notebook has logged; what does not arrive in time is followed by the end of the run, through the spool."""
-    root = recording.plan.root
-    if recording.spool is not None:
-        recording.spool.close()
-    with _tolerated(recording.run, "what the notebook logged could not be shipped"):
-        report = recorder.deliver(root, recording.store)
-        if not report.complete and not recorder.is_spooled(recording.store):
-            recording.store = recorder.spooled_client(root)
-        if report.rejected:
-            recording.run.warnings.append(f"the tracking store refused {report.rejected} of what the notebook logged; {root / settings.LOCAL / 'spool' / 'rejected.jsonl'} says what and why")
-        if report.damaged:
-            recording.run.warnings.append(f"{report.damaged} lines of the spool were damaged, and could not be shipped")
-
-
-def _leave_or_deliver(recording: Recording) -> None:
-    """Ship the run's end; if it does not arrive, say so, and let the exit code say it, too."""
-    root, run = recording.plan.root, recording.run
-    report = recorder.deliver(root, recording.store, silence=2.0)
-    if report.complete:
-        return
-    run.warnings.append(recorder.left_behind(root, report))
-    if run.status is Status.succeeded:
-        run.exit_code = UNDELIVERED
-    with _tolerated(run, "the manifest could not be written"):
-        recording.save()
-
 # %% ../../nbs/03_execution/04_run.ipynb #29b0021c
 def run_notebook(
     notebook: str | Path,  # path, or a URL that papermill can read
@@ -591,7 +189,7 @@ def carry_out(
     begun: Callable[[Recording], None] = lambda recording: None,  # called when the record has been opened and nothing has run
 ) -> Run:
     """Do what `run_notebook` does once it has planned."""
-    store = recorder.recorder(planned.root) if track else None  # takes seconds the first time, and nothing exists yet that would need an end
+    store = _first_store(planned) if track else None  # takes seconds the first time, and nothing exists yet that would need an end
     stopping = stop or Stop()
     try:
         with reserved(planned.output), stop_on_signals(stopping):
@@ -602,13 +200,33 @@ def carry_out(
             stopping.close()
 
 
-def _measured(recording: Recording) -> contextlib.AbstractContextManager[None]:
-    """Log what the machine does meanwhile, if the setting `system_metrics` says so."""
-    if recording.store is None or not settings.get("system_metrics", start=recording.plan.root):
-        return contextlib.nullcontext()
+def _first_store(planned: Plan) -> Any:
+    """Return what records the run; while a store is created, what warm kernels need is imported beside it."""
+    from mltoolkit.record.tracking import is_new, workspace_environment
+
+    if planned.limits["warm"] is not False and is_new(settings.get("tracking_uri", start=planned.root)):
+        from mltoolkit.execution import kernels
+
+        with contextlib.suppress(kernels.Unavailable, OSError):
+            kernels.warm_up(planned.root, _common_environment(planned) | workspace_environment(planned.root))
+    return recorder.recorder(planned.root)
+
+
+@contextlib.contextmanager
+def _measured(recording: Recording) -> Iterator[None]:
+    """Log what the machine does meanwhile, if the setting `system_metrics` says so: by way of the spool, as a server that is gone would hold up the end."""
+    root = recording.plan.root
+    if recording.store is None or not settings.get("system_metrics", start=root):
+        yield
+        return
     from mltoolkit.record.system_metrics import measured
 
-    return measured(recording.run.run_id, recording.store.tracking_uri, recording.run.warnings)
+    store = recorder.spooled_client(root) if recorder.uses_spool(root) else recording.store
+    try:
+        with measured(recording.run.run_id, store.tracking_uri, recording.run.warnings):
+            yield
+    finally:
+        recorder.close_spool(store)
 
 
 def _execute(recording: Recording, watch: Watch | None, stop: Stop, begun: Callable[[Recording], None]) -> Outcome:

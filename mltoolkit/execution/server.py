@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import secrets
@@ -13,15 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from .. import settings
 from ..errors import Invalid, MissingExtra, TrackingError
+from .links import supervised
 from .session import Stop, stop_on_signals
 from ..record import environment, tracking
 
@@ -86,7 +86,7 @@ def listening(
             probe.bind((host, port))
             return Listening(host, probe.getsockname()[1], wanted.names, auth)
     except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == 98
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         problem = f"port {port} is taken; name another with --port, or 0 for a free one" if taken else f"cannot listen on {host}, port {port}: {error}"
         raise TrackingError(problem, port=port) from error
 
@@ -177,10 +177,9 @@ def serving(
     told, env = command(root, where, proxied=proxied, workers=workers)
     tracking.client(root)  # creates the store, or says what is wrong with it
     log = settings.local(root) / "tracking-server.log"
-    script = str(files("mltoolkit.execution") / "supervisor.py")
-    with tempfile.TemporaryDirectory(prefix="mlt-", ignore_cleanup_errors=True) as folder, log.open("wb") as written:
+    with log.open("wb") as written:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", script, f"{folder}/report", *told], env={**env, "JPY_PARENT_PID": str(os.getpid())}, cwd=settings.local(root),
+            supervised(told), env={**env, "JPY_PARENT_PID": str(os.getpid())}, cwd=settings.local(root),
             stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True,
         )  # fmt: skip
         try:
@@ -199,13 +198,27 @@ def _answering(where: Listening, process: subprocess.Popen[bytes], log: Path, st
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + patience
     while stop is None or stop.signal is None:
-        with contextlib.suppress(OSError), direct.open(f"{where.address}/health", timeout=5) as answer:
-            if answer.status == 200:
-                return
         if process.poll() is not None or time.monotonic() > deadline:
-            said = " ".join(log.read_text(errors="replace").split())[-600:]
-            raise TrackingError(f"MLflow's server did not start (all it said is in {log}): {environment.without_credentials(said)}")
+            said = environment.without_credentials(log.read_text(errors="replace"))
+            raise TrackingError(f"MLflow's server did not start (all it said is in {log}): {' '.join(said.split())[-600:]}")
+        if _listens(process.pid, where.port):
+            with contextlib.suppress(OSError), direct.open(f"{where.address}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
         time.sleep(0.1)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is a process or one below it that listens, and not another that took the port."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        own = psutil.Process(pid)
+        for each in (own, *own.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                if any(at.status == psutil.CONN_LISTEN and at.laddr.port == port for at in each.net_connections("tcp")):
+                    return True
+    return False
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = 8.0) -> None:

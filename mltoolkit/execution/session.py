@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,10 @@ class KernelSession:
         stop: Stop,  # how to interrupt waiting
         start_timeout: float | None = 120.0,  # seconds
         warm: bool | None = None,  # whether to fork it: None if one can be had at once, True waits for it
-        meanwhile: Callable[[], None] = lambda: None,  # called while the kernel starts
+        meanwhile: Callable[[], None] = lambda: None,  # called while the kernel starts, once whatever ways are tried
     ) -> None:
         self.kernel_name, self.cwd, self.env = kernel_name, Path(cwd), dict(env)
-        self.stop, self.start_timeout, self.meanwhile, self.asked_warm = stop, start_timeout, meanwhile, warm
+        self.stop, self.start_timeout, self.meanwhile, self.asked_warm = stop, start_timeout, cache(meanwhile), warm
         self.folder = Path(tempfile.gettempdir(), f"mlt-{secrets.token_hex(6)}")
         self.reply: dict[str, Any] = {}
         self.overhear: Callable[[dict[str, Any]], None] = lambda message: None  # called with what belongs to no request being waited for

@@ -5,8 +5,8 @@ A plain module, not exported from a notebook: it is started as a script of its o
 it as it can. It is the parent of the kernel and the adopter ("child subreaper", prctl(2)) of everything
 that the kernel starts, also of what leaves the kernel's session. When the kernel ends, when the runner
 asks (SIGTERM), or when the runner dies in whatever way, the supervisor kills all that is left and writes
-REPORT: one JSON object with `exit_code` or `signal`, `cpu_s`, `peak_memory_bytes` and `leftover`, the
-number of processes it had to end.
+REPORT, unless that is empty: one JSON object with `exit_code` or `signal`, `cpu_s`, `peak_memory_bytes` and
+`leftover`, the number of processes it had to end.
 
 SIGINT is passed on to the kernel's process group, as Jupyter clients expect. Tests: tests/execution/.
 """
@@ -94,6 +94,8 @@ def usage(status: int | None, leftover: int) -> dict[str, int | float | None]:
 
 def report(path: str, status: int | None, leftover: int) -> None:
     """Write what became of the kernel, in one step."""
+    if not path:
+        return
     import json
 
     content = usage(status, leftover)

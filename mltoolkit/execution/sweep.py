@@ -23,7 +23,7 @@ from .optimize import Optimizer, extremes
 from .plan import Plan, plan
 from .points import Range, checked, grid, rows, space
 from .results import Point, Sweep, save
-from .run import Recording, close_tracked, open_recording
+from .recording import Recording, close_tracked, open_recording
 from .session import Stop, stop_on_signals
 from .workers import POINT, STOP, Result, Task, Workers, run_point
 from ..notebook import document

@@ -93,14 +93,24 @@ _LONGEST = 7900  # characters of a tag
 
 
 def _short(made: Verification) -> str:
-    """A verification as JSON that fits into a tag: the first difference that decides, and of long lists the first items."""
-    deciding = [each for each in asdict(made)["differences"] if each["verdict"] == made.verdict][:1]
-    for most in (100, 10, 1):
-        lists = {name: [each[:1000] for each in getattr(made, name)[:most]] for name in ("missing", "changed_packages")}
-        text = json.dumps(asdict(made) | {"noise": [], "differences": deciding} | lists)
+    """A verification as JSON that fits into a tag: the first difference that decides, and the beginnings of long lists and texts."""
+    told = asdict(made)
+    deciding = [each for each in told["differences"] if each["verdict"] == made.verdict][:1]
+    for most, longest in ((100, 1000), (10, 300), (1, 60)):  # one character takes up to twelve in JSON
+        lists = {name: told[name][:most] for name in ("missing", "changed_packages")}
+        text = json.dumps(_cut(told | {"noise": [], "differences": deciding} | lists, longest))
         if len(text) <= _LONGEST:
             break
     return text
+
+
+def _cut(value: Any, longest: int) -> Any:
+    """A value whose texts are no longer than that."""
+    if isinstance(value, dict):
+        return {name: _cut(each, longest) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_cut(each, longest) for each in value]
+    return value[:longest] if isinstance(value, str) else value
 
 
 def writer(

@@ -41,6 +41,10 @@ KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first c
     "IPython.core.logger", "stack_data", "pygments.formatters.terminal256", "pygments.plugin", "psutil", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
 )  # fmt: skip
 LOGGING_MODULES = ("mlflow.store.tracking.sqlalchemy_store", "mltoolkit.record.spooled_store")  # what a kernel imports when it logs the first value
+_ASKS, _THREAD = "asks whether it runs in IPython when it is imported", "starts a thread when it is imported"
+KNOWN = {  # common modules that do not fork well → why not; each of them would cost a start of its own to find out
+    "deltalake": _THREAD, "fastcore.parallel": _ASKS, "fastcore.test": _ASKS, "nbdev": _ASKS,
+}  # fmt: skip
 VOLATILE = frozenset({  # differ from run to run; what reads them while it is imported is put right in `Starting.take_over`
     "_", "OLDPWD", "PWD", "SHLVL", "COLUMNS", "LINES", "JPY_PARENT_PID", "JPY_SESSION_NAME", "IPYNB_FILE", "MPLBACKEND",
     "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT",
@@ -154,7 +158,7 @@ class Trial:
     def objection(self) -> str:
         """Say what happened that must not, or nothing."""
         if len(os.listdir("/proc/self/task")) > 1:
-            return "starts a thread when it is imported"
+            return _THREAD
         started = set(children()) - self.children
         for pid in started:
             with contextlib.suppress(OSError):
@@ -164,7 +168,7 @@ class Trial:
         if os.fstat(self.output.fileno()).st_size:
             return "prints something when it is imported"
         if self.asked:
-            return "asks whether it runs in IPython when it is imported"
+            return _ASKS
         if self._handlers() != self.handlers:
             return "handles signals when it is imported"
         return ""
@@ -191,7 +195,9 @@ def preload(
     trial = Trial()
     done: list[str] = []
     for name in names:
-        if any(name == other or name.startswith(other + ".") for other in excluded):
+        known = next((other for other in {**KNOWN, **excluded} if name == other or name.startswith(other + ".")), "")
+        if known:
+            excluded.setdefault(known, KNOWN.get(known, ""))
             continue
         try:
             with trial.listening():

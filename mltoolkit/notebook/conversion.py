@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from .annotations import spelled
 
 # %% auto #0
-__all__ = ['plain', 'jsonable', 'read_word', 'narrowest', 'convert']
+__all__ = ['plain', 'jsonable', 'finite', 'read_word', 'narrowest', 'convert']
 
 # %% ../../nbs/01_notebook/01_conversion.ipynb #01d779a5
 _ATOMS = (str, bool, int, float, bytes, datetime, date, time, timedelta, Decimal, NoneType)
@@ -100,12 +100,25 @@ def jsonable(
     return _jsonable(plain(value))
 
 
+def finite(
+    value: Any,  # what `json` writes
+) -> Any:
+    """Return `value` with a text for each number that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
 def _jsonable(value: Any) -> Any:
     match value:
         case str():
             return value.encode("utf-8", "backslashreplace").decode("utf-8")
-        case float() if not math.isfinite(value):
-            return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
+        case float():
+            return finite(value)
         case int() if value.bit_length() > _DIGITS:
             return hex(value)
         case bytes():

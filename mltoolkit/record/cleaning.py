@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import settings
 from . import runs
+from .spool import SPOOL, Written, files
 
 # %% auto #0
 __all__ = ['Item', 'survey', 'protected_runs', 'remove']
@@ -25,7 +26,7 @@ __all__ = ['Item', 'survey', 'protected_runs', 'remove']
 class Item:
     """Something that could be removed."""
 
-    kind: str  # `run`, `cache` or `dataset version`
+    kind: str  # `run`, `cache`, `spool` or `dataset version`
     name: str
     size_bytes: int
     reason: str
@@ -39,7 +40,7 @@ def survey(
     keep: int = 10,  # of each notebook, the latest runs that stay whatever their age
     start: str | Path | None = None,  # a path inside the workspace
 ) -> list[Item]:
-    """List what could be removed: old runs, caches, and dataset versions that no kept run refers to."""
+    """List what could be removed: old runs, caches, spools that have arrived, and dataset versions that no kept run refers to."""
     root = settings.workspace(start)
     found = _runs_of(root)
     protected = protected_runs(root)
@@ -56,7 +57,7 @@ def survey(
         Item("run", run.run_id, _size(folder), f"{run.notebook} of {run.started_at:%Y-%m-%d}, {run.status.value}", str(folder))
         for folder, run in going
     ]
-    return items + _caches(root, limit) + _versions(root, kept, limit)
+    return items + _caches(root, limit) + _spools(root, limit) + _versions(root, kept, limit)
 
 # %% ../../nbs/02_record/09_cleaning.ipynb #f40d3300
 def _runs_of(root: Path) -> dict[str, list[tuple[Path, Any]]]:
@@ -120,6 +121,16 @@ def _caches(root: Path, limit: float) -> list[Item]:
     return items
 
 
+def _spools(root: Path, limit: float) -> list[Item]:
+    """Files of processes that have ended, of which everything has arrived; what has not is never removed, whatever its age."""
+    items = []
+    for written in files(root / settings.LOCAL / SPOOL):
+        with suppress(FileNotFoundError):  # shipped to its end meanwhile
+            if written.path.stat().st_mtime < limit and written.is_over() and written.shipped >= written.size and not written.damaged:
+                items.append(Item("spool", f"{SPOOL}/{written.path.name}", written.size, "all of it has arrived", str(written.path)))
+    return items
+
+
 def _versions(root: Path, kept: list[Any], limit: float) -> list[Item]:
     """Dataset versions that are old, not the latest, and that no kept run read or wrote."""
     place = settings.get("data_root", start=root)
@@ -157,7 +168,9 @@ def remove(
             _delete(store, run_id)
     for item in items:
         path = Path(item.path)
-        if path.is_dir():
+        if item.kind == "spool":
+            Written(path).remove()
+        elif path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from .environment import with_variables
-from .spool import Entry
+from .spool import Entry, Written, opened
 from .stores import direct, is_final, is_remote
 
 # %% auto #0
 __all__ = ['CREATED_AS', 'SETTLING', 'REJECTED', 'PENDING', 'Postponed', 'Identities', 'insert_metrics', 'Batch', 'Delivery',
-           'created', 'settle']
+           'put_aside', 'refused', 'created', 'settle']
 
 # %% ../../nbs/02_record/05d_delivery.ipynb #edc8e2d0
 CREATED_AS = "mltoolkit.created_as"  # tag: the id by which a run was begun
@@ -149,6 +150,7 @@ class Delivery:
         self.identities = Identities(folder)
         self.batches: dict[str, Batch] = {}
         self.values = self.delivered = self.rejected = 0
+        self.arrived: list[Path] = []  # places of files that were uploaded, which say so until that is noted
         self.limit = _REQUEST if is_remote(uri) or store.engine.dialect.name not in ("sqlite", "postgresql") else _BULK
 
     @property
@@ -181,22 +183,30 @@ class Delivery:
                     self._attempt(lambda run=run, alone=alone: _send(self, self.identities.of(run), alone), [entry])
         self.batches, self.values = {}, 0
 
+    def forget(self) -> None:
+        """Take away the places of what has arrived, now that it is noted."""
+        for place in self.arrived:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        self.arrived.clear()
+
     def _attempt(self, send: Any, sent: list[Entry]) -> None:
         try:
             send()
         except Exception as error:
-            if not isinstance(error, KeyError) and not is_final(error, self.uri):
+            if not isinstance(error, (KeyError, _Lost)) and not is_final(error, self.uri):
                 raise
             if len(sent) > 1:
                 raise _Refused from error
             self._reject(sent[0], str(error))
-        self.delivered += len(sent)
+        else:
+            self.delivered += len(sent)
 
     def _reject(self, entry: Entry, reason: str) -> None:
         """Put an entry aside that the store will never take."""
-        said = {"run_id": entry.run, "operation": entry.operation, "content": entry.content, "reason": reason}
-        with (self.folder / REJECTED).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(said) + "\n")
+        first = opened(Written(entry.file)) if entry.file.name else None
+        record = first.run if first else os.environ.get("MLTOOLKIT_RUN_ID", "")
+        put_aside(self.folder, run_id=entry.run, record=record, operation=entry.operation, content=entry.content, reason=reason)
         self.rejected += 1
 
 
@@ -204,7 +214,33 @@ class _Refused(Exception):
     """One of several entries was refused; which one, shows when they are sent one by one."""
 
 
+class _Lost(Exception):
+    """A file is not where it was put."""
+
+
 REJECTED = "rejected.jsonl"  # in the folder of a spool
+
+
+def put_aside(folder: Path, **facts: Any) -> None:
+    """Write down what will not arrive."""
+    with (folder / REJECTED).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(facts) + "\n")
+
+
+def refused(
+    folder: Path,  # of a spool
+    record: str,  # id of a run of record
+) -> list[dict[str, Any]]:
+    """Return what will not arrive of a run of record and of what its notebook logged, whoever shipped it."""
+    try:
+        lines = (folder / REJECTED).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # cut off when a disk was full
+            found += [json.loads(line)] if record.encode() in line else []
+    return [each for each in found if record in (each["run_id"], each["record"])]
 
 # %% ../../nbs/02_record/05d_delivery.ipynb #2efe02d4
 def _send(delivery: Delivery, run_id: str, batch: Batch) -> None:
@@ -337,15 +373,20 @@ def _artifact(delivery: Delivery, entry: Entry) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     content = entry.content
-    local = Path(content["path"])
+    local = delivery.folder / content["path"]
+    if not local.parent.exists():
+        raise _Lost(f"{local} is not there, and nothing says that it was uploaded")
     if local.exists():  # else it has arrived already
         uri = content["uri"] or delivery.store.get_run(delivery.identities.of(entry.run)).info.artifact_uri
         with direct(), with_variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):  # it is tried again with the rest of the spool
             repository = get_artifact_repository(uri, tracking_uri=delivery.uri)
             upload: Any = repository.log_artifacts if local.is_dir() else repository.log_artifact
             upload(str(local), content["place"])
-    if content["copy"]:
-        shutil.rmtree(local.parent, ignore_errors=True)
+        if local.is_dir():
+            shutil.rmtree(local, ignore_errors=True)
+        else:
+            local.unlink(missing_ok=True)
+    delivery.arrived.append(local.parent)
 
 
 _OPERATIONS = {"create": _create, "update": _update, "untag": _untag, "inputs": _inputs, "artifact": _artifact}

@@ -20,6 +20,7 @@ from ..notebook.values import guess
 from . import runs
 from .manifest import DatasetUse, Run
 from .runs import RunRow
+from .searching import Having
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
@@ -124,13 +125,12 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _parameter(each: Comparison) -> tuple[list[str], Test]:
-    """What the store is asked for a parameter, and what is looked at in its answer."""
+def _parameter(each: Comparison) -> Having:
+    """What the text of a parameter has to meet."""
     compare, number = _OPERATORS[each.operator], _number(each.value)
     same = {each.value, str(guess(each.value)), *({each.value.capitalize()} & {"True", "False", "None"})}
 
-    def test(run: TrackedRun) -> bool:
-        kept = str(run.data.params.get(each.name))
+    def test(kept: str) -> bool:
         there = _number(kept)
         if number is not None and there is not None:
             return bool(compare(there, number))
@@ -138,7 +138,7 @@ def _parameter(each: Comparison) -> tuple[list[str], Test]:
             return (kept in same) == (each.operator == "=")
         return bool(compare(kept, each.value)) if number is None else False
 
-    return [f"params.`{each.name}` LIKE '%'"], test
+    return each.name, test
 
 
 def _dataset(text: str) -> tuple[list[str], Test]:
@@ -156,8 +156,8 @@ def _dataset(text: str) -> tuple[list[str], Test]:
 # %% ../../nbs/02_record/08a_finding.ipynb #e13d62fe
 def conditions(
     question: Question,
-) -> tuple[list[str], list[Test]]:
-    """Put a question, but for the model, into MLflow's language, and tests of what the store answers. Raises `Invalid`."""
+) -> tuple[list[str], list[Test], list[Having]]:
+    """Put a question, but for the model, into MLflow's language, tests of what the store answers, and what can be told from parameters. Raises `Invalid`."""
     status, commit = question.status, question.commit
     if status is not None and status not in list(Status):
         raise Invalid(f"no status is called {status!r}; they are {', '.join(Status)}", status=status)
@@ -170,11 +170,13 @@ def conditions(
         asked += _tag("notebook", f"%{notebook}", "LIKE")
         tests.append(lambda run: f"/{run.data.tags['mltoolkit.notebook']}".endswith(f"/{notebook}"))  # the store's wildcards and case
     asked += _of_metrics(question.metrics) + _of_time(question)
-    parts = [_parameter(comparison(each)) for each in question.parameters]
-    parts += [_dataset(question.dataset)] if question.dataset else []
-    for more, test in parts:
+    having = [_parameter(comparison(each)) for each in question.parameters]
+    asked += [f"params.`{name}` LIKE '%'" for name, _ in having]
+    tests += [lambda run, name=name, test=test: test(run.data.params.get(name, "")) for name, test in having]  # type: ignore[misc]
+    if question.dataset:
+        more, test = _dataset(question.dataset)
         asked, tests = asked + more, [*tests, test]
-    return asked, tests
+    return asked, tests, having
 
 # %% ../../nbs/02_record/08a_finding.ipynb #7213824c
 def runs_of_model(
@@ -218,14 +220,14 @@ def find_runs(
 ) -> list[RunRow]:
     """Return the latest runs of record that meet every part of a question. Raises `Invalid`, `RunNotFound` for a model."""
     question = question or Question()
-    asked, tests = conditions(question)
+    asked, tests, having = conditions(question)
     from mltoolkit.record import tracking
 
     store = tracking.client(settings.workspace(start))
     if question.model is not None:
         ids = ", ".join(f"'{each}'" for each in runs_of_model(store, question.model))
         asked.append(f"attributes.run_id IN ({ids})")
-    return runs.rows(store, limit, asked, lambda run: all(test(run) for test in tests))
+    return runs.rows(store, limit, asked, lambda run: all(test(run) for test in tests), having)
 
 # %% ../../nbs/02_record/08a_finding.ipynb #4a086940
 def made_by(

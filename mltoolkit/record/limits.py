@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,7 @@ def limit_uploads(
                 budget.take(owner, path)
             return upload(self, owner, path, *args, **kwargs)
 
-        names = [*upload.__code__.co_varnames[1:3]]  # as MLflow calls them
+        names = [*inspect.signature(upload).parameters][1:3]  # as MLflow calls them
 
         @functools.wraps(upload)
         def named(self: Any, *args: Any, **kwargs: Any) -> Any:

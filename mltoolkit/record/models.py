@@ -43,29 +43,45 @@ def danger(
         return "is a pickle"
     if found := next((name for mark, name in _COMPRESSED.items() if head.startswith(mark)), None):
         return f"is compressed ({found}), as joblib's pickles are"
-    if head.startswith(b"\x93NUMPY") and b"'|O'" in head:
-        return "is an array of Python objects, which are pickled"
+    if head.startswith(b"\x93NUMPY") and not _plain_array(path):
+        return "is no array of numbers or texts; those of Python objects are pickled"
     if head.startswith(b"\x89HDF"):
         return "is HDF5, in which Keras keeps code"
     return _danger_in_archive(path) if zipfile.is_zipfile(path) else None
 
 
 _IMPORTS, _CALLS = frozenset(("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")), frozenset(("REDUCE", "BUILD", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "STOP"))
+_OPERATIONS = {each.code: each for each in pickletools.opcodes}
 
 
 def _old_pickle(path: Path) -> bool:
     """Whether a file is a pickle without the mark of its protocol, which imports something: as far as it would be followed."""
     imports = False
-    try:
-        with path.open("rb") as file:
-            for operation, argument, _ in pickletools.genops(file):
-                named = operation.name in ("GLOBAL", "INST") and re.fullmatch(r"[\w.]+ [\w.]+", str(argument))  # and not the words of a text
-                imports |= operation.name in _IMPORTS or bool(named)
-                if imports and operation.name in _CALLS:
-                    return True
-    except Exception:  # noqa: BLE001 (no pickle, for whatever reason)
-        return False
+    with path.open("rb") as file:
+        while (operation := _OPERATIONS.get(file.read(1).decode("latin-1"))) is not None:
+            two = operation.name in ("GLOBAL", "INST")
+            if two or (operation.arg is not None and operation.arg.n == pickletools.UP_TO_NEWLINE):  # whatever it is: pickletools takes less than pickle does
+                lines = [file.readline().decode("utf-8", "replace") for _ in range(1 + two)]
+                imports |= two and all(re.fullmatch(r"[\w.]+\n", each) for each in lines)  # and not the words of a text
+            elif operation.arg is not None:
+                try:
+                    operation.arg.reader(file)
+                except Exception:  # noqa: BLE001 (cut off, or no pickle, for whatever reason)
+                    return False
+            imports |= operation.name in _IMPORTS
+            if operation.name in _CALLS and (imports or operation.name == "STOP"):
+                return imports
     return False
+
+
+def _plain_array(path: Path) -> bool:
+    import numpy as np
+
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # noqa: BLE001 (objects, or whatever is wrong with it)
+        return False
+    return True
 
 
 def _danger_in_archive(path: Path) -> str | None:
@@ -99,41 +115,72 @@ def examine(
             found.append(f"{name} leads out of the model")
         elif path.is_file() and (why := danger(path)):
             found.append(f"{name} {why}")
-    for name, options in flavors.items():
-        found += _of_flavor(place, str(name), options if isinstance(options, Mapping) else {}, trusted_types)
+        elif path.name.lower() == "mlmodel" and path.parent != place:
+            found.append(f"{name} may be followed instead of the model's own")
+    known = {str(name): options if isinstance(options, Mapping) else {} for name, options in flavors.items()}
+    for name, options in known.items():
+        found += _of_loader(known, options) if name == "python_function" else _of_flavor(place, name, options, trusted_types)
     return found
 
 
-_LOADERS = frozenset(("mlflow.sklearn", "mlflow.xgboost", "mlflow.lightgbm", "mlflow.catboost", "mlflow.onnx"))
+_KINDS = {  # of models that a library reads without running code, by flavor
+    "sklearn": "", "xgboost": r"xgboost\.(core\.Booster|sklearn\.XGB\w+)", "lightgbm": r"lightgbm\.basic\.Booster",
+    "catboost": r"catboost\.core\.CatBoost\w*", "onnx": "",
+}  # fmt: skip
+
+
+def _file_of(name: str, options: Mapping[str, Any]) -> Any:
+    """The file that MLflow opens for a flavor."""
+    return options.get("pickled_model") if name == "sklearn" else options.get("data", "model.cb" if name == "catboost" else None)
+
+
+def _of_loader(flavors: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]) -> Iterator[str]:
+    """What speaks against opening a model as a function: it has to be the file of a flavor that is looked at."""
+    if options.get("code"):
+        yield f"python_function imports code of its own, {options['code']}"
+    loader = str(options.get("loader_module"))
+    name = loader.removeprefix("mlflow.")
+    if f"mlflow.{name}" != loader or name not in _KINDS:
+        yield f"it is opened by {loader}, " + ("which unpickles or runs its Python model" if loader == "mlflow.pyfunc.model" else "which may run code")
+    elif name not in flavors:
+        yield f"{loader} is to open it, but no flavor says how: it would be unpickled"
+    else:
+        for opened in (options[key] for key in ("data", "model_path") if options.get(key) not in (None, _file_of(name, flavors[name]))):
+            yield f"python_function opens {opened}, which nobody looked at"
 
 
 def _of_flavor(place: Path, name: str, options: Mapping[str, Any], trusted_types: Collection[str]) -> Iterator[str]:
     """What speaks against a flavor."""
     if options.get("code"):
         yield f"{name} imports code of its own, {options['code']}"
-    kind = str(options.get("model_class", f"{name}."))
-    if name == "python_function":
-        loader = options.get("loader_module")
-        if loader not in _LOADERS:
-            yield f"it is opened by {loader}, " + ("which unpickles or runs its Python model" if loader == "mlflow.pyfunc.model" else "which may run code")
-    elif name == "sklearn" or (name == "lightgbm" and "serialization_format" in options and kind != "lightgbm.basic.Booster"):
-        yield from _of_skops(place, name, options, trusted_types)
-    elif name not in ("xgboost", "lightgbm", "catboost", "onnx"):
+    if name not in _KINDS:
         yield f"the flavor {name} may run code"
-    elif not kind.startswith(f"{name}."):
-        yield f"{name} is to make an object of {kind}"
-    elif name == "lightgbm" and kind not in ("lightgbm.", "lightgbm.basic.Booster"):
+        return
+    kind = str(options["model_class"]) if "model_class" in options else None
+    path = place / str(_file_of(name, options) or "")
+    if not path.resolve().is_relative_to(place.resolve()):
+        yield f"{name} is outside of the model, in {path}"
+    elif name == "sklearn" or (name == "lightgbm" and "serialization_format" in options and kind != "lightgbm.basic.Booster"):
+        yield from _of_skops(path, name, options, trusted_types)
+    elif name == "lightgbm" and kind is not None and not re.fullmatch(_KINDS[name], kind):
         yield f"{name} keeps {kind} as a pickle"
+    elif _KINDS[name] and kind is not None and not re.fullmatch(_KINDS[name], kind):
+        yield f"{name} is to make an object of {kind}"
+    elif name == "onnx" and _extends(options):
+        yield "onnx is to be opened with options, which may load libraries"
 
 
-def _of_skops(place: Path, name: str, options: Mapping[str, Any], trusted_types: Collection[str]) -> Iterator[str]:
+def _extends(options: Mapping[str, Any]) -> bool:
+    """Whether ONNX is told more than the names of what computes and how much of the machine it may have."""
+    providers, session = options.get("providers") or [], options.get("onnx_session_options") or {}
+    named = isinstance(providers, str) or all(isinstance(each, str) for each in providers)
+    return not named or not isinstance(session, Mapping) or bool(session.get("extra_session_config"))
+
+
+def _of_skops(path: Path, name: str, options: Mapping[str, Any], trusted_types: Collection[str]) -> Iterator[str]:
     written = options.get("serialization_format", "pickle")
     if written != "skops":
         yield f"{name} is written as {written}"
-        return
-    path = place / str(options.get("pickled_model") or options.get("data") or "")
-    if not path.resolve().is_relative_to(place.resolve()):
-        yield f"{name} is outside of the model, in {path}"
         return
     import skops.io
 
@@ -165,9 +212,12 @@ def load_model(
     if reasons and not allowed:
         told = "; ".join(reasons[:5]) + ("" if len(reasons) <= 5 else f"; and {len(reasons) - 5} more")
         raise ModelRefused(f"{uri} is not opened, as that could run code: {told}. If you trust who wrote it: load_model(..., allow_pickle=True)", reasons=reasons)
-    chosen = flavor or _own_flavor(folder)
+    flavors = _flavors(folder)
+    chosen = flavor or next((name for name in flavors if name != "pyfunc"), "pyfunc")
     if not chosen.isidentifier():
         raise DataError(f"{uri} has no flavor that MLflow could open: {chosen!r}")
+    if chosen not in flavors:
+        raise DataError(f"{uri} cannot be opened as {chosen!r}: it is there as {', '.join(flavors)}")
     try:
         module = importlib.import_module(f"mlflow.{chosen}")
     except ImportError as error:
@@ -176,11 +226,12 @@ def load_model(
         return module.load_model(str(folder))
 
 
-def _own_flavor(folder: Path) -> str:
+def _flavors(folder: Path) -> list[str]:
+    """What a model can be opened as."""
     import yaml
 
     flavors = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"]
-    return next((str(name) for name in flavors if name != "python_function"), "pyfunc")
+    return ["pyfunc" if name == "python_function" else str(name) for name in flavors]
 
 
 def _downloaded(uri: str) -> Path:

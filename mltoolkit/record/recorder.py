@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..errors import TrackingError
+from .delivery import REJECTED, refused
 from .environment import without_credentials
 from .shipping import Report, Shipper, drain, leave_to_itself
 from .spool import Spool, spool_folder
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # %% auto #0
-__all__ = ['uses_spool', 'spooled_client', 'is_spooled', 'recorder', 'spool_environment', 'remember_run', 'accompany', 'deliver',
-           'left_behind']
+__all__ = ['uses_spool', 'spooled_client', 'is_spooled', 'recorder', 'spool_environment', 'remember_run', 'close_spool',
+           'accompany', 'deliver', 'refusals', 'left_behind']
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #8f471a88
 def uses_spool(
@@ -100,6 +101,14 @@ def remember_run(
     return spool
 
 # %% ../../nbs/02_record/05i_recorder.ipynb #00d1b236
+def close_spool(
+    client: MlflowClient,
+) -> None:
+    """Say that nothing more comes from a client that writes to the spool, so that all of it can be shipped."""
+    if is_spooled(client):
+        client._tracking_client.store.spool.close()
+
+
 def accompany(
     root: str | Path,  # the workspace
     client: Any,  # MLflow client of the run, None if it is not tracked
@@ -118,9 +127,21 @@ def deliver(
     """Bring what has been logged to the store, the client's own part included, for as long as it makes sense to wait."""
     if client is None or not uses_spool(root):
         return Report()
-    if is_spooled(client):
-        client._tracking_client.store.spool.close()
+    close_spool(client)
     return drain(root, patience=patience, silence=silence)
+
+
+def refusals(
+    root: str | Path,  # the workspace
+    run_id: str,  # of the record
+) -> list[str]:
+    """Return what there is to say about what the notebook logged and will not arrive."""
+    found = refused(spool_folder(root), run_id)
+    damaged = sum(each["content"] for each in found if each["operation"] == "damaged")
+    values = sum(each["operation"] != "damaged" for each in found)
+    where = f"{spool_folder(root) / REJECTED} says what and why"
+    said = [f"the tracking store refused {values} of what the notebook logged; {where}"] if values else []
+    return said + ([f"{damaged} lines of the spool were damaged, and could not be shipped; {where}"] if damaged else [])
 
 
 def left_behind(

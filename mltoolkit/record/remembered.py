@@ -48,7 +48,7 @@ def remembered(
         info, params, tags = {name: getattr(before.info, name) for name in _FACTS}, dict(before.data.params), dict(before.data.tags)
         latest = {metric.key: (metric.step, metric.timestamp, metric.value) for metric in before.data._metric_objs}
     here = {run_id, *(run for run, facts in Identities(folder).known.items() if facts.get("id") == run_id)}
-    for entry in entries(files(folder), all_of_it=True):
+    for entry in entries(files(folder), all_of_it=True, about=[run.encode() for run in here]):
         if entry.run not in here:
             continue
         content = entry.content
@@ -89,11 +89,11 @@ def unfinished(
 ) -> list[str]:
     """Return the runs that the notebook of a record began by way of the spool, and did not end."""
     running: dict[str, bool] = {}
-    for entry in entries(files(folder), all_of_it=True):
+    for entry in entries(files(folder), all_of_it=True, about=(b'"create"', b'"known"', b'"update"')):
         if entry.operation in ("create", "known") and dict(entry.content["tags"]).get("mltoolkit.record") == record:
             running[entry.run] = True
-        elif entry.operation == "update" and entry.run in running:
-            running[entry.run] = entry.content["status"] in (None, "RUNNING")
+        elif entry.operation == "update" and entry.run in running and entry.content["status"]:
+            running[entry.run] = entry.content["status"] == "RUNNING"
     return [run for run, runs in running.items() if runs]
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #d5610c88

@@ -6,6 +6,8 @@
 # mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.model_registry.file_store import FileModelVersion, FileStore
 
 from .environment import with_variables
+from .spool import shipping_lock as folder_lock
 
 # %% auto #0
 __all__ = ['RepeatedRegistry']
@@ -33,6 +36,7 @@ class RepeatedRegistry(FileStore):
         told = {name: values[0] for name, values in parse_qs(urlsplit(store_uri).query).items()}
         self.until = int(told["until"])
         self.shared_uri, self.tracking_uri = told["shared"], tracking_uri
+        self._bringing = threading.local()  # whether this thread copies a model
         folder = Path(unquote(urlsplit(store_uri).path))
         folder.mkdir(parents=True, exist_ok=True)
         with with_variables({"MLFLOW_ALLOW_FILE_STORE": "true"}):  # MLflow asks for it, as the form has no future: this one has none, either
@@ -63,17 +67,37 @@ class RepeatedRegistry(FileStore):
 
 # %% ../../nbs/02_record/05j_repeated_registry.ipynb #23aa2673
 def _bring(store: RepeatedRegistry, name: str, path: Path) -> None:
-    """Copy a registered model as it was, the first time it is asked for."""
-    asked = path.parent.parent / "asked" / name
-    if asked.exists():
+    """Copy a registered model as it was, the first time it is asked for: whole, or not at all."""
+    root = path.parent.parent
+    asked = root / "asked" / name
+    if asked.exists() or getattr(store._bringing, "now", False):
         return
-    asked.parent.mkdir(exist_ok=True)
-    asked.touch()
+    with folder_lock(root, _PATIENCE) as held:
+        if not held:
+            raise MlflowException(f"somebody else has been copying registered models to {root} for {_PATIENCE:.0f} s")
+        if asked.exists():
+            return
+        store._bringing.now = True
+        try:
+            shutil.rmtree(path, ignore_errors=True)  # what one left that was killed at it
+            _copy(store, name, path)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        finally:
+            store._bringing.now = False
+        asked.parent.mkdir(exist_ok=True)
+        asked.touch()
+
+
+_PATIENCE = 60.0  # seconds for another process of the repetition
+
+
+def _copy(store: RepeatedRegistry, name: str, path: Path) -> None:
     try:
         found = store.shared.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            asked.unlink()
             raise
         return
     if found.creation_timestamp >= store.until:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,16 +23,19 @@ from . import environment
 from .journal import recover
 from .anomalies import RECORDS, noted
 from .manifest import Failure, Noticed, Run
+from .searching import Having, pages
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as TrackedRun
 
 # %% auto #0
-__all__ = ['MANIFEST', 'JOURNAL', 'runs_folder', 'reserve', 'load', 'find', 'RunRow', 'listing', 'rows', 'search', 'repair']
+__all__ = ['MANIFEST', 'JOURNAL', 'COMPARISON', 'runs_folder', 'reserve', 'page', 'load', 'find', 'RunRow', 'listing', 'rows',
+           'search', 'repair']
 
 # %% ../../nbs/02_record/08_runs.ipynb #7de3abc6
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+COMPARISON = "comparison.html"  # a repetition beside the run that it repeats
 
 
 def runs_folder(
@@ -50,6 +53,15 @@ def reserve(
 
     It lies beside the folder, not in it, as what is in it becomes artifacts."""
     return folder.with_name(f"{folder.name}.reserve")
+
+
+def page(
+    root: str | Path,  # the workspace
+    run_id: str,
+) -> Path | None:
+    """Return a run's page, if it lies in its folder on this machine."""
+    found = (runs_folder(root) / run_id).glob("*.html")
+    return min(found, key=lambda each: (each.name == COMPARISON, each.name), default=None)  # a notebook may have that name
 
 
 def load(
@@ -193,10 +205,11 @@ def rows(
     limit: int,  # how many
     conditions: Sequence[str] = (),  # in MLflow's language
     test: Callable[[TrackedRun], bool] = lambda run: True,  # what else a run has to meet
+    having: Sequence[Having] = (),  # a part of that, which can be told from parameters
 ) -> list[RunRow]:
     """Return the latest runs of record that meet every condition and the test."""
     names = {each.experiment_id: each.name for each in store.search_experiments()}
-    found = filter(test, _pages(store, limit, " and ".join([_RECORDED, *conditions]), list(names)))
+    found = filter(test, pages(store, list(names), " and ".join([_RECORDED, *conditions]), limit, having))
     return [_row(run, names) for run in islice(found, max(0, limit))]
 
 
@@ -215,18 +228,7 @@ def search(
 ) -> list[TrackedRun]:
     """Return the latest runs that meet every condition, page by page."""
     experiments = experiments or [each.experiment_id for each in store.search_experiments()]
-    return list(islice(_pages(store, limit, " and ".join(conditions or [_RECORDED]), experiments), max(0, limit)))
-
-
-def _pages(store: Any, limit: int, condition: str, experiments: list[str]) -> Iterator[TrackedRun]:
-    """All runs that meet a condition, newest first; the first page has as many as are wanted."""
-    token, size = None, max(1, min(1000, limit))
-    while True:
-        page = store.search_runs(experiments, condition, max_results=size, order_by=["attributes.start_time DESC"], page_token=token)
-        yield from page
-        token, size = page.token, 1000
-        if not token:
-            break
+    return list(islice(pages(store, experiments, " and ".join(conditions or [_RECORDED]), limit), max(0, limit)))
 
 
 def _row(run: TrackedRun, experiments: dict[str, str]) -> RunRow:
@@ -256,7 +258,7 @@ def repair(
     abandoned: Mapping[str, str] | None = None,  # tags: runs that have all of these are over, wherever they were
 ) -> list[str]:
     """Close the runs of this host whose process is gone as `lost`; return their ids."""
-    from mltoolkit.record import tracking
+    from mltoolkit.record import recorder, tracking
 
     root = settings.workspace(start)
     store = tracking.client(root)
@@ -265,16 +267,20 @@ def repair(
     closed = []
     named = [f"tags.`{name}` = '{_quoted(value)}'" for name, value in (abandoned or {}).items()]
     found = {run.info.run_id: run for each in unfinished for which in ([here], named) if which for run in search(store, 10_000, [each, *which])}
-    for run in found.values():
-        tags = run.data.tags
-        pid = int(tags.get("mltoolkit.pid", "0"))
-        given_up = bool(named) and all(tags.get(name) == value for name, value in (abandoned or {}).items())
-        if given_up or (pid and environment.is_gone(tags.get("mltoolkit.host", ""), pid, tags.get("mltoolkit.pid_start"))):
-            uri = store.tracking_uri
-            tracking.reached(lambda run=run: _close(store, run, runs_folder(root) / run.info.run_id), uri)  # type: ignore[misc]
-            closed.append(run.info.run_id)
+    over = [run for run in found.values() if _is_over(run.data.tags, abandoned or {})]
+    if over:
+        recorder.deliver(root, store)  # what they logged, which nobody ships any more
+    for run in over:
+        tracking.reached(lambda run=run: _close(store, run, runs_folder(root) / run.info.run_id), store.tracking_uri)  # type: ignore[misc]
+        closed.append(run.info.run_id)
     closed += [folder.name for folder in _folders(runs_folder(root)) if _rescue(folder)]  # runs without tracking
     return closed
+
+
+def _is_over(tags: Mapping[str, str], abandoned: Mapping[str, str]) -> bool:
+    pid = int(tags.get("mltoolkit.pid", "0"))
+    given_up = bool(abandoned) and all(tags.get(name) == value for name, value in abandoned.items())
+    return given_up or (pid > 0 and environment.is_gone(tags.get("mltoolkit.host", ""), pid, tags.get("mltoolkit.pid_start")))
 
 
 def _close(store: Any, run: TrackedRun, folder: Path) -> None:

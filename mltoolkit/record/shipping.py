@@ -17,9 +17,9 @@ from typing import Any
 
 from .. import settings
 from ..errors import MltoolkitError
-from .delivery import REJECTED, Delivery, Identities, Postponed, settle
+from .delivery import REJECTED, Delivery, Identities, Postponed, put_aside, settle
 from .environment import without_credentials
-from .spool import Written, entries, files, shipping_lock, spool_folder, target_of, waiting
+from .spool import Written, entries, files, opened, shipping_lock, spool_folder, waiting
 from .stores import patience, plain_store
 
 # %% auto #0
@@ -38,6 +38,11 @@ class Report:
     reason: str = ""  # why something is left
     busy: bool = False  # somebody else is shipping
     spool: str = ""  # its folder
+
+    @property
+    def moved(self) -> int:
+        """How many entries are not in the spool any more."""
+        return self.delivered + self.rejected
 
     @property
     def complete(self) -> bool:
@@ -72,19 +77,20 @@ def ship(
         return report
     with shipping_lock(folder, wait) as held, patience(answer):
         report.busy = not held
+        report.reason = "" if held else "somebody else is shipping"
         groups: dict[str, list[Written]] = {}
         for written in files(folder) if held else ():
-            target = target_of(written) or without_credentials(settings.get("tracking_uri", start=root))  # its first line may be damaged
+            first = opened(written)
+            target = first.content if first else without_credentials(settings.get("tracking_uri", start=root))
             groups.setdefault(target, []).append(written)
         for target, group in groups.items():
             over = [written for written in group if written.is_over()]
             try:
                 _ship_group(folder, address(target, root), group, report, until)
+                _tidy(folder, over, report)
             except Exception as error:  # noqa: BLE001 (whatever the store raises, what is in the spool stays there)
                 report.reason = without_credentials(" ".join(str(error).split()))[:300] or type(error).__name__
                 _write_through(group)
-            else:
-                _tidy(over, report)
     report.left_bytes, report.uncertain = waiting(folder), len(Identities(folder).uncertain())
     return report
 
@@ -100,7 +106,7 @@ def _ship_group(folder: Path, uri: str, group: list[Written], report: Report, un
                 delivery = delivery or Delivery(folder, _store(uri), uri)
                 delivery.add(entry)
             ends[entry.file] = entry.end
-            if delivery is not None and delivery.full:
+            if (delivery is not None and delivery.full) or time.monotonic() > until:
                 _commit(delivery, notes, ends)
                 if time.monotonic() > until:
                     raise Postponed("there was no more time")
@@ -112,7 +118,6 @@ def _ship_group(folder: Path, uri: str, group: list[Written], report: Report, un
         if delivery is not None:
             report.delivered += delivery.delivered
             report.rejected += delivery.rejected
-        report.damaged += sum(written.damaged for written in group)
 
 
 def _commit(delivery: Delivery | None, notes: dict[Path, Written], ends: dict[Path, int]) -> None:
@@ -121,13 +126,18 @@ def _commit(delivery: Delivery | None, notes: dict[Path, Written], ends: dict[Pa
     for path, end in ends.items():
         notes[path].advance(end)
     ends.clear()
+    if delivery is not None:
+        delivery.forget()
 
 
-def _tidy(over: list[Written], report: Report) -> None:
+def _tidy(folder: Path, over: list[Written], report: Report) -> None:
     """Take away what has arrived and will not grow."""
     for written in over:
-        if written.damaged:
-            written.path.rename(written.path.with_suffix(".damaged"))
+        if lines := written.damaged:
+            kept, first = written.path.with_suffix(".damaged"), opened(written)
+            put_aside(folder, run_id="", record=first.run if first else "", operation="damaged", content=lines, reason=f"lines that cannot be read, in {kept.name}")
+            written.path.rename(kept)
+            report.damaged += lines
         written.remove()
 
 
@@ -175,11 +185,12 @@ class Shipper:
         while not self._stop.wait(pause):
             with contextlib.suppress(OSError, MltoolkitError):  # the folder, a full disk, settings that were changed
                 report = ship(spool_folder(self.root), root=self.root, answer=10.0, until=time.monotonic() + 5.0)
-                pause = min(2 * pause, 15.0) if report.reason and not report.delivered else self.pause
+                pause = min(2 * pause, 15.0) if report.reason and not (report.busy or report.moved) else self.pause
 
 # %% ../../nbs/02_record/05e_shipping.ipynb #90f1713c
-def _ended(folder: Path) -> list[Written]:
-    return [written for written in files(folder) if written.is_over()]
+def _left(folder: Path) -> set[tuple[Path, int]]:
+    """The files of processes that have ended, each with how far it is: one that is not there any more has been shipped on, by whomever."""
+    return {(written.path, written.shipped) for written in files(folder) if written.is_over()}
 
 
 def drain(
@@ -191,17 +202,18 @@ def drain(
     """Ship until nothing is left by processes that have ended, or no more is to be expected."""
     folder = spool_folder(root)
     began = latest = time.monotonic()
-    total = Report(spool=str(folder))
+    total, left = Report(spool=str(folder)), _left(folder)
     while True:
         now = time.monotonic()
         until = min(began + patience, latest + silence)
         report = ship(folder, root=root, wait=max(0.0, until - now), answer=max(1.0, until - now), until=until)
         total.delivered, total.rejected, total.damaged = total.delivered + report.delivered, total.rejected + report.rejected, total.damaged + report.damaged
         total.left_bytes, total.uncertain, total.reason = report.left_bytes, report.uncertain, report.reason
-        if report.delivered:
+        before, left = left, _left(folder)
+        if report.moved or before - left:
             latest = time.monotonic()
-        if not report.uncertain and not _ended(folder):
-            total.left_bytes = 0  # of processes that have ended
+        if not report.uncertain and not left:
+            total.left_bytes, total.reason = 0, ""  # of processes that have ended
             return total
         if time.monotonic() > min(began + patience, latest + silence):
             return total
@@ -230,7 +242,7 @@ def ship_to_the_end(
         report = ship(folder, root=root)
         if report.busy or (report.complete and not files(folder)):
             return report
-        if report.delivered:
+        if report.moved:
             latest, pause = time.monotonic(), 0.5
         if time.monotonic() - latest > idle:
             return report
@@ -256,13 +268,13 @@ class Caretaker:
     def _work(self) -> None:
         seen: set[Path] = set()
         while True:
-            left = {written.path for written in _ended(spool_folder(self.root))}
-            with shipping_lock(spool_folder(self.root)) if left & seen else contextlib.nullcontext(False) as nobody:
-                pass
-            if nobody:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, MltoolkitError):  # the folder, a full disk, settings that were changed
+                left = {path for path, _ in _left(spool_folder(self.root))}
+                with shipping_lock(spool_folder(self.root)) if left & seen else contextlib.nullcontext(False) as nobody:
+                    pass
+                seen = left
+                if nobody:
                     leave_to_itself(self.root)
-            seen = left
             if self._stop.wait(self.pause):
                 return
 

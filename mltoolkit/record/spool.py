@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -19,7 +19,7 @@ from zlib import crc32
 from .. import settings
 
 # %% auto #0
-__all__ = ['SPOOL', 'Entry', 'line', 'parsed', 'spool_folder', 'Spool', 'Written', 'files', 'entries', 'waiting', 'target_of',
+__all__ = ['SPOOL', 'Entry', 'line', 'parsed', 'spool_folder', 'Spool', 'Written', 'files', 'entries', 'waiting', 'opened',
            'shipping_lock']
 
 # %% ../../nbs/02_record/05b_spool.ipynb #3e345a76
@@ -96,7 +96,7 @@ class Spool:
         _lock_file(self._file)
         self._size, self._torn, self._owner = 0, False, os.getpid()
         try:
-            self._write(line("open", "", self.target))
+            self._write(line("open", os.environ.get("MLTOOLKIT_RUN_ID", ""), self.target))
             os.rename(aside, path)
         except OSError:
             self.close()
@@ -130,14 +130,14 @@ class Spool:
             self._file, self._owner, self.path = -1, 0, None
 
 
-def _lock_file(file: int, *, wait: bool = True) -> bool:
-    """Lock an open file for this process; tell whether that was possible."""
+def _lock_file(file: int, *, wait: bool = True, shared: bool = False) -> bool:
+    """Lock an open file for this process, or with others that only look; tell whether that was possible."""
     try:
         import fcntl
     except ImportError:  # Windows: a file there cannot be removed while it is open, which says as much
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True
@@ -148,7 +148,13 @@ class Written:
 
     def __init__(self, path: Path) -> None:
         self.path, self.note = path, path.with_suffix(".shipped")
-        self.damaged = 0  # lines passed over
+
+    @property
+    def damaged(self) -> int:
+        """How many lines are passed over."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            return sum(text.endswith(b"\n") and text != b"\n" and parsed(text.strip(b"\n")) is None for text in file)
+        return 0
 
     @property
     def shipped(self) -> int:
@@ -179,7 +185,7 @@ class Written:
         except FileNotFoundError:
             return True
         try:
-            return _lock_file(file, wait=False)
+            return _lock_file(file, wait=False, shared=True)
         finally:
             os.close(file)
 
@@ -188,8 +194,8 @@ class Written:
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Yield what was written from an offset to where the file ends now."""
+    def entries(self, start: int = 0, about: Collection[bytes] = ()) -> Iterator[Entry]:
+        """Yield what was written from an offset to where the file ends now; of the lines that have one of some texts in them, if there are any."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:  # shipped meanwhile
@@ -199,11 +205,11 @@ class Written:
             file.seek(start)
             while start < stop and (text := file.readline()).endswith(b"\n"):
                 start += len(text)
+                if about and not any(each in text for each in about):
+                    continue
                 entry = parsed(text.strip(b"\n"))
                 if entry is not None:
                     yield entry._replace(file=self.path, end=start)
-                elif text != b"\n":
-                    self.damaged += 1
 
 # %% ../../nbs/02_record/05b_spool.ipynb #402650da
 def files(
@@ -217,9 +223,10 @@ def entries(
     written: list[Written],
     *,
     all_of_it: bool = False,  # also what has arrived
+    about: Collection[bytes] = (),  # only lines that have one of these in them
 ) -> Iterator[Entry]:
     """Yield what is in the files, in the order in which it was logged."""
-    yield from heapq.merge(*(each.entries(0 if all_of_it else each.shipped) for each in written), key=lambda entry: entry.time)
+    yield from heapq.merge(*(each.entries(0 if all_of_it else each.shipped, about) for each in written), key=lambda entry: entry.time)
 
 
 def waiting(
@@ -229,10 +236,10 @@ def waiting(
     return sum(max(0, each.size - each.shipped) for each in files(folder))
 
 
-def target_of(written: Written) -> str | None:
-    """Return the tracking store that a file is for; None if its first line is damaged."""
+def opened(written: Written) -> Entry | None:
+    """Return the first line of a file: the tracking store that it is for, and the run of record in which it was begun; None if it is damaged."""
     first = next(written.entries(), None)
-    return str(first.content) if first is not None and first.operation == "open" else None
+    return first if first is not None and first.operation == "open" else None
 
 # %% ../../nbs/02_record/05b_spool.ipynb #fcf374b8
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def keep(
         raise
     run, folder = pending_place(artifact_uri)
     within = "/".join(part for part in (folder, place) if part) or None
-    store.keep("artifact", run, {"uri": None if run else artifact_uri, "path": str(target), "place": within, "copy": True})
+    store.keep("artifact", run, {"uri": None if run else artifact_uri, "path": str(target.relative_to(store.folder)), "place": within})
 
 
 def pending_place(

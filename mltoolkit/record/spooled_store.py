@@ -50,6 +50,8 @@ class MetricRows:
                 _validate_metric(key, value, timestamp, step)  # type: ignore[no-untyped-call]
                 value, timestamp, step = float(value), int(timestamp), int(step)
                 self.names.add(key)
+            if not (-_WIDEST <= step < _WIDEST and timestamp < _WIDEST):
+                raise MlflowException.invalid_parameter_value(f"the metric {key} has step {step} and timestamp {timestamp}: a store keeps 64 bits of each")
             before = self.latest.get((run_id, key))
             if before is not None and before[1] == step and before[0] >= timestamp and (before[2] == value or value != value):
                 timestamp = _moved(timestamp, before[0])
@@ -59,6 +61,9 @@ class MetricRows:
                 row += [metric._model_id, metric._dataset_name, metric._dataset_digest]
             rows.append(row)
         return rows
+
+
+_WIDEST = 1 << 63
 
 
 def _moved(timestamp: int, before: int) -> int:
@@ -115,7 +120,7 @@ def _unfiltered(method: Callable[..., Any]) -> Callable[..., Any]:
 class SpooledStore(AbstractStore):
     """A tracking store that writes to a spool, and reads from MLflow's own store."""
 
-    def __init__(self, uri: str, folder: str | Path, artifact_uri: str | None = None) -> None:
+    def __init__(self, uri: str, folder: str | Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.uri, self.folder = uri, Path(folder)
         self.spool = Spool(folder, without_credentials(uri))
@@ -124,7 +129,6 @@ class SpooledStore(AbstractStore):
         self._params: dict[str, dict[str, str]] = {}
         self._infos: dict[str, RunInfo] = {}
         self._names: dict[str, str] = {}  # without secrets
-        self._dirty = False
         self._silent_until = 0.0
 
     @property
@@ -160,18 +164,20 @@ class SpooledStore(AbstractStore):
         """Write an entry to the spool; if that is full, deliver it at once."""
         try:
             self.spool.append(operation, run_id, content)
-            self._dirty = True
         except OSError as error:
             _deliver_at_once(self, Entry(time.time_ns(), operation, run_id, content), error)
 
     @_unfiltered
     def settle(self) -> bool:
-        """Ship what this process has written; tell whether all of it has arrived."""
-        if self._dirty and self.reachable:
+        """Ship what this process has written so far; tell whether all of it has arrived."""
+        if self.spool.path is None:
+            return True
+        written = Written(self.spool.path)
+        end = written.size
+        if written.shipped < end and self.reachable:
             began = time.monotonic()
-            self._dirty = not _shipped(self)
-            self.heard(began, failed=self._dirty)
-        return not self._dirty
+            self.heard(began, failed=not _shipped(self, written, end))
+        return written.shipped >= min(end, written.size)  # what was shipped to its end is not there any more
 
     @property
     def reachable(self) -> bool:
@@ -317,30 +323,24 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (MlflowException, OSError)) or type(error).__module__.startswith(("sqlalchemy", "requests", "urllib3"))
 
 
-def _shipped(store: SpooledStore) -> bool:
-    """Ship until what this process has written so far has arrived."""
-    path, deadline = store.spool.path, time.monotonic() + _SHIPPING
-    if path is None:
-        return True
-    written = Written(path)
-    end = written.size
-    while written.shipped < end and path.exists():
+def _shipped(store: SpooledStore, written: Written, end: int) -> bool:
+    """Ship until what is before an offset has arrived, or no more is to be expected."""
+    deadline = time.monotonic() + _SHIPPING
+    while written.shipped < min(end, written.size):
         report = ship(store.folder, wait=0.5, answer=_ANSWER, until=deadline)
         if (report.reason and not report.busy) or time.monotonic() > deadline:
-            return written.shipped >= end
-    return True
+            break
+    return written.shipped >= min(end, written.size)
 
 
 def _get_run(store: SpooledStore, run_id: str) -> Run:
     settled = store.settle()
     own = store.own_id(run_id)
-    run: Run | None = _asked(store, lambda: store.plain.get_run(own), lambda: remembered(store.folder, run_id))
+    run: Run | None = _asked(store, lambda: store.plain.get_run(own), lambda: None)
+    if run is None or not settled:
+        run = remembered(store.folder, run_id, run) or run
     if run is None:
         run = _answer(store, lambda: store.plain.get_run(own))  # which says what is in the way
-    if not settled:
-        run = remembered(store.folder, run_id, run)
-    if run is None:
-        raise MlflowException(f"run {run_id} is not known")
     run.info._run_id = run_id
     store._infos[run_id] = run.info
     store._params.setdefault(run_id, {}).update(run.data.params)
@@ -384,6 +384,7 @@ def _deliver_at_once(store: SpooledStore, entry: Entry, full: OSError) -> None:
             delivery = Delivery(store.folder, store.plain, store.uri)
             delivery.add(entry)
             delivery.flush()
+            delivery.forget()
     except Exception as error:
         message = f"what was logged could not be kept: the spool {store.folder} cannot be written ({full.strerror}), and the tracking store says: {error}"
         raise MlflowException(message) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -115,9 +116,22 @@ def is_final(
     """Tell whether trying again would be in vain."""
     from mlflow.exceptions import MlflowException, RestException
 
+    if isinstance(error, _UNFIT) or isinstance(error.__cause__, _UNFIT):
+        return True
     if not isinstance(error, RestException if is_remote(uri) else MlflowException):
         return False
-    return getattr(error, "error_code", "") in _FINAL
+    code = getattr(error, "error_code", "")
+    return code in _FINAL and not (code == "BAD_REQUEST" and _of_database(error))
+
+
+_UNFIT = (OverflowError, UnicodeEncodeError)  # a number of more than 64 bits, half a character: no database and no request can hold it
+_VALUES = {"gkpj", "9h9h"}  # what SQLAlchemy calls an IntegrityError and a DataError in the last line of what it says
+
+
+def _of_database(error: Exception) -> bool:
+    """Whether a bad request is what MLflow makes of a database in trouble: anything but a value that it does not take."""
+    named = re.search(r"\(Background on this error at: https://sqlalche\.me/e/\w+/(\w+)\)\s*$", str(error))
+    return named[1] not in _VALUES if named else type(error.__cause__).__module__ == "sqlalchemy.exc"
 
 # %% ../../nbs/02_record/05c_stores.ipynb #cdc305d3
 PREFIX = "mltoolkit+"  # before the address of a store: by way of the spool
@@ -163,10 +177,10 @@ def open_store(
     if folder is not None:
         from mltoolkit.record.spooled_store import SpooledStore
 
-        return SpooledStore(uri, folder, artifact_uri)  # type: ignore[abstract]
+        return SpooledStore(uri, folder)  # type: ignore[abstract]
     from mlflow.tracking._tracking_service import utils
 
-    return _patient_store()(uri) if is_remote(uri) else utils._get_sqlalchemy_store(uri, artifact_uri)  # type: ignore[no-untyped-call]
+    return _patient_store()(uri) if is_remote(uri) else utils._get_sqlalchemy_store(uri, artifact_uri)  # type: ignore[no-untyped-call]  # one of its own: a queue and a pool are not shared
 
 # %% ../../nbs/02_record/05c_stores.ipynb #0a478ce8
 def open_registry(

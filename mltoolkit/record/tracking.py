@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # %% auto #0
 __all__ = ['T', 'notebook_name', 'provenance', 'RunContext', 'start_afresh', 'workspace_environment', 'artifact_uri', 'client',
-           'reached', 'experiment_id', 'open_run', 'close_run', 'open_children']
+           'is_new', 'reached', 'experiment_id', 'open_run', 'close_run', 'open_children']
 
 # %% ../../nbs/02_record/05_tracking.ipynb #13ed9f42
 def notebook_name() -> str | None:
@@ -180,10 +180,9 @@ def _prepare(
     """Create a SQLite store that does not exist: aside, so that it is whole or not there, and by one process at a time.
 
     MLflow's own migrations take seconds, and do not go on where they were interrupted."""
-    name = uri.removeprefix("sqlite:///").partition("?")[0] if uri.startswith("sqlite:///") else ""
-    path = Path(name)
-    if name in ("", ":memory:") or _exists(path):
+    if not is_new(uri):
         return
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -200,6 +199,12 @@ def _prepare(
 
 def _exists(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
+
+
+def is_new(uri: str) -> bool:
+    """Tell whether a store is a SQLite file that has yet to be created, which takes seconds."""
+    name = uri.removeprefix("sqlite:///").partition("?")[0] if uri.startswith("sqlite:///") else ""
+    return name not in ("", ":memory:") and not _exists(Path(name))
 
 # %% ../../nbs/02_record/05_tracking.ipynb #e4a90b18
 def _create(path: Path, artifacts: str) -> Path:

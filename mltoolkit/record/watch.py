@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from types import ModuleType, TracebackType
@@ -90,13 +90,16 @@ class Watch:
         self.stopped: Anomaly | None = None  # what the loop was, or is to be, stopped for
         self._series: dict[tuple[str | None, str], Series] = {}
         self._others: set[str] = set()  # names of values that were not watched
+        self._seen: dict[tuple[Any, bool], dict[tuple[Any, float], int]] = {}  # of each series, from one side and not from the other yet
         self._lock = threading.RLock()
         self._owner: int | None = None  # the thread that opened the `with`
         self._pending: Anomaly | None = None  # not raised yet
         self._clock: _Clock | None = None
 
-    def look(self, values: Mapping[str, Any], step: int | None = None, *, run_id: str | None = None, higher: Iterable[str] = ()) -> list[Anomaly]:
-        """Take the next values of some metrics; return what is newly wrong, and mark the run with it."""
+    def look(self, values: Mapping[str, Any], step: int | None = None, *, run_id: str | None = None, higher: Iterable[str] = (), logged: bool = False) -> list[Anomaly]:
+        """Take the next values of some metrics; return what is newly wrong, and mark the run with it.
+
+        A value that was `logged` and that a callback is given as well is one value."""
         if not isinstance(values, Mapping):
             raise Invalid(f"a watch looks at values by name, such as {{'loss': 0.5}}, not at {values!r}")
         found = []
@@ -106,7 +109,7 @@ class Watch:
                 number = _number(value) if self._watched(name) else None
                 if number is None:
                     self._others.add(name)
-                else:
+                elif not self._again((run_id, name), (step, number), logged):
                     found += [replace(each, run_id=run_id) for each in self._of(run_id, name, higher).look(number, step)]
                     if self._clock:
                         self._clock.heard(name, step)
@@ -132,6 +135,22 @@ class Watch:
 
     def _watched(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.metrics) if self.metrics else not name.startswith("system/")
+
+    def _again(self, series: tuple[str | None, str], value: tuple[int | None, float], logged: bool) -> bool:
+        """Whether a value has come from the other side already: each of what a callback is given is logged once by autologging."""
+        if self._owner is None:  # what is logged is not seen
+            return False
+        other = self._seen.get((series, not logged), {})
+        if value in other:
+            other[value] -= 1
+            if not other[value]:
+                del other[value]
+            return True
+        own = self._seen.setdefault((series, logged), {})
+        own[value] = own.get(value, 0) + 1
+        if len(own) > (_LOGGED if logged else _GIVEN):
+            del own[next(iter(own))]
+        return False
 
     def _of(self, run_id: str | None, name: str, higher: Iterable[str]) -> Series:
         key = (run_id, name)
@@ -192,6 +211,9 @@ class Watch:
         return callback(library, self)
 
 # %% ../../nbs/02_record/12a_watch.ipynb #eeaab666
+_LOGGED, _GIVEN = 20, 1000  # values of a series that may be ahead of the other side: autologging gathers some, a callback does not
+
+
 def _number(value: Any) -> float | None:
     """A value of whatever kind as a number: a float, NumPy's, a tensor of one element; None if it is none."""
     try:
@@ -226,7 +248,7 @@ def _look_through(mlflow: ModuleType) -> None:
     def log_metric(self: Any, run_id: str, key: str, value: float, timestamp: int | None = None, step: int | None = None, *args: Any, **kwargs: Any) -> Any:
         logged = one(self, run_id, key, value, timestamp, step, *args, **kwargs)
         if _OPEN:
-            _show(run_id, {step: {key: value}})
+            _show(run_id, [(step, {key: value})])
         return logged
 
     @functools.wraps(many)
@@ -234,9 +256,11 @@ def _look_through(mlflow: ModuleType) -> None:
         metrics = list(metrics)
         logged = many(self, run_id, metrics, *args, **kwargs)
         if _OPEN and metrics:
-            steps: dict[int | None, dict[str, float]] = {}
+            steps: list[tuple[int | None, dict[str, float]]] = []
             for metric in metrics:
-                steps.setdefault(metric.step, {})[metric.key] = metric.value
+                if not steps or steps[-1][0] != metric.step or metric.key in steps[-1][1]:
+                    steps.append((metric.step, {}))
+                steps[-1][1][metric.key] = metric.value
             _show(run_id, steps)
         return logged
 
@@ -244,8 +268,8 @@ def _look_through(mlflow: ModuleType) -> None:
     Client.log_metric, Client.log_batch = log_metric, log_batch  # type: ignore[method-assign]
 
 
-def _show(run_id: str, steps: Mapping[int | None, Mapping[str, float]]) -> None:
-    looked = [(each, [anomaly for step, values in steps.items() for anomaly in each.look(values, step, run_id=run_id)]) for each in list(_OPEN)]
+def _show(run_id: str, steps: Sequence[tuple[int | None, Mapping[str, float]]]) -> None:
+    looked = [(each, [anomaly for step, values in steps for anomaly in each.look(values, step, run_id=run_id, logged=True)]) for each in list(_OPEN)]
     for each, found in looked:
         each._stop(found)
 

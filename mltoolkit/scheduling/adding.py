@@ -5,8 +5,8 @@
 # %% ../../nbs/05_scheduling/01a_adding.ipynb #9b0dadef
 from __future__ import annotations
 
-import fcntl
 import os
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..errors import Invalid
 from ..notebook.document import write_atomically
 from ..notebook.values import PlainLoader
 from .jobs import read
-from .source import parse_yaml, read_yaml
+from .source import parse_yaml, read_text
 from .specification import Job
 
 # %% auto #0
@@ -30,21 +30,23 @@ def _with(
     text: str,  # of a jobs.yaml
     name: str,
     job: Mapping[str, Any],
+    path: str | Path = "jobs.yaml",  # how errors call it
 ) -> str:
     """Return the text with a job more. Raises `Invalid` where it cannot be continued."""
-    before = parse_yaml(text).data or {}
+    before = parse_yaml(text, path).data or {}
     jobs = before.get("jobs") if isinstance(before, dict) else None
     if not isinstance(before, dict) or not isinstance(jobs, dict | None):
         raise Invalid("the file must map `jobs` to a mapping of names to jobs; `mltoolkit jobs check` says what is wrong")
     if jobs and name in jobs:
         raise Invalid(f"there is a job {name!r} already; take another name, or change it by hand", job=name)
     lines = text.splitlines(keepends=True)
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+        lines[-1] += end
     at, depth = _place(text, bool(jobs)) if "jobs" in before else (len(lines), 2)
     written = yaml.safe_dump({name: dict(job)}, sort_keys=False, allow_unicode=True, width=1000)
     piece = ("" if "jobs" in before else "jobs:\n") + textwrap.indent(written, " " * depth)
-    after = "".join([*lines[:at], piece, *lines[at:]])
+    after = "".join([*lines[:at], piece.replace("\n", end), *lines[at:]])
     try:
         kept = parse_yaml(after).data == {**before, "jobs": {**(jobs or {}), name: parse_yaml(written).data[name]}}
     except Invalid:
@@ -80,9 +82,12 @@ def add_job(
     if not target.is_relative_to(path.parent):
         raise Invalid(f"{notebook} is outside the workspace {root}", path=str(notebook))
     with open(settings.local(root) / "jobs.yaml.lock", "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        text = path.read_text(encoding="utf-8-sig") if path.exists() and read_yaml(path) else ""
-        after = _with(text, name, {"notebook": os.fspath(target.relative_to(path.parent)), **fields})
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        text = read_text(path) if path.exists() else ""
+        after = _with(text, name, {"notebook": os.fspath(target.relative_to(path.parent)), **fields}, path)
         made = read(path, after)
         write_atomically(path, after)
     return next(job for job in made.values() if job.name == name)

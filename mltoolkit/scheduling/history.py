@@ -68,10 +68,8 @@ def _entry(row: Mapping[Any, Any], root: Path) -> Entry:
 
 
 def _page(root: Path, run_id: str | None) -> str | None:
-    """The run's page, if it lies on this machine."""
-    folder = runs.runs_folder(root) / run_id if run_id else None
-    found = sorted(folder.glob("*.html")) if folder and folder.is_dir() else []
-    return str(found[0]) if found else None
+    found = runs.page(root, run_id) if run_id else None
+    return str(found) if found else None
 
 # %% ../../nbs/05_scheduling/06_history.ipynb #95d5f03b
 def listing(

@@ -87,10 +87,11 @@ class Runners:
             self._ending += ending
         for runner in ending:
             runner.close()
-        for runner in list(self._ending):
-            if wait or runner.process.poll() is not None:
-                self._ending.remove(runner)
-                runner.gone()
+        with self._lock:
+            over = [runner for runner in self._ending if wait or runner.process.poll() is not None]
+            self._ending = [runner for runner in self._ending if runner not in over]
+        for runner in over:
+            runner.gone()
 
 
 def _end_of(runner: Process) -> str:

@@ -16,7 +16,7 @@ from ..errors import Invalid
 from ..notebook.values import PlainLoader
 
 # %% auto #0
-__all__ = ['Place', 'Source', 'read_yaml', 'parse_yaml']
+__all__ = ['Place', 'Source', 'read_yaml', 'read_text', 'parse_yaml']
 
 # %% ../../nbs/05_scheduling/00a_source.ipynb #3f43253c
 Place = tuple[str | int, ...]
@@ -104,18 +104,24 @@ def read_yaml(
     path: str | Path,
 ) -> Source:
     """Read a YAML file. Raises `Invalid` with file and line if it is none, or holds more than plain values."""
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(
+    path: str | Path,
+) -> str:  # as it is, with its ends of lines
+    """Read a file of YAML. Raises `Invalid` if it is too large, not UTF-8, or not to be read."""
     path = Path(path)
     try:
         content = path.read_bytes()
         if len(content) > _MOST_BYTES:
             raise Invalid(f"{path} has {len(content):,} bytes; at most {_MOST_BYTES:,} are read", path=str(path), line=1)
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise Invalid(f"{path}:{line}: not UTF-8 text: byte {error.object[error.start]:#x}", path=str(path), line=line) from error
     except OSError as error:
         raise Invalid(f"cannot read {path}: {error.strerror}", path=str(path), line=1) from error
-    return parse_yaml(text, path)
 
 
 def parse_yaml(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
+import concurrent.futures.thread  # noqa: F401 (a run that is asked to stop while the interpreter ends needs it, and then it can no longer be loaded)
 import threading
 import time
 from collections import deque
@@ -114,7 +114,7 @@ class Background:
 
     def start(self) -> Background:
         """Begin; it returns at once."""
-        atexit.register(self.cancel)
+        atexit.register(self._at_end)
         for body in (self._run, self._show):
             threading.Thread(target=body, name="mltoolkit", daemon=True).start()
         return self
@@ -139,6 +139,19 @@ class Background:
         """Wait for the end; return whether it came."""
         return self._over.wait(timeout)
 
+    def _at_end(self) -> None:
+        """Threads are cut off when the interpreter ends; a run of theirs would count as running for ever."""
+        self.cancel()
+        self.wait(15.0)
+
+    def html(self, doing: str) -> str:
+        """Return what there is to see: that it goes on, why it failed, or what it returned, which is HTML."""
+        if not self.ended:
+            return f"<p>{badge('cancelling' if self.cancelling else 'running')} {plain(doing)}</p>"
+        if self.error is not None:
+            return f'<p class="wrong" role="alert">✗ {plain(doing)}: {plain(reason(self.error))}</p>'
+        return str(self.result)
+
     def _told(self, event: str, index: int, node: Any) -> None:
         self._watch(event, index, node)
         self._news.set()
@@ -156,14 +169,19 @@ class Background:
             self._news.wait(1.0)
             self._news.clear()
             ended = self.ended
-            with contextlib.suppress(Exception):  # a page that is gone must not end what is shown in the next
-                self.paintings += 1
+            self.paintings += 1
+            try:
                 self._paint()
+            except Exception as error:  # noqa: BLE001 (a page that is gone must not end what is shown in the next)
+                if ended and self.error is None:  # what came of it cannot be shown: say so, instead of what was shown last
+                    self.error = error
+                    self._news.set()
+                    continue
             if ended:
                 break
             time.sleep(self._pause)
         self._stop.close()
-        atexit.unregister(self.cancel)
+        atexit.unregister(self._at_end)
         self._over.set()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .. import settings
 from ..errors import Invalid
 from ..execution.reproduce import Request, reproduce
 from ..execution.resume import resume
+from ..execution.session import Stop
 from ..record import runs
 from .background import Background, reason
 from .comparing import comparison_html
@@ -32,7 +33,7 @@ def jobs_html(
 ) -> str:
     """Return the latest of the jobs."""
     rows = [[plain(each.job), plain(each.logical_date), badge(each.state), plain(when(each.started_at)), plain(each.reason, 100)] for each in found.jobs]
-    return shown(table(["job", "date", "state", "started", "why"], rows) if rows else '<p class="muted">No job has run yet.</p>')
+    return shown(table(["job", "date", "state", "started", "why"], rows) if rows else f'<p class="muted">{found.no_jobs}</p>')
 
 # %% ../../nbs/08_views/08a_board.ipynb #da3221e3
 class Board:
@@ -47,11 +48,12 @@ class Board:
     ) -> None:
         self.root, self.every = settings.workspace(start), every
         self.background: Background | None = None
+        self._stops = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         kit = widgets()
         self.jobs, self.detail = kit.HTML(), kit.HTML()
-        actions = {"Open": self.open, "Compare": self.compare, "Reproduce": self.reproduce, "Resume": self.resume, "Clear": self.clear}
+        actions = {"Open": self.open, "Compare": self.compare, "Reproduce": self.reproduce, "Resume": self.resume, "Cancel": self.cancel, "Clear": self.clear}
         self.buttons = {name: kit.Button(description=name, layout={"width": "8em"}) for name in actions}
         for name, action in actions.items():
             self.buttons[name].on_click(lambda _, action=action: action())
@@ -70,21 +72,17 @@ class Board:
         count, busy = len(self.table.selected), self.background is not None and not self.background.ended
         for name, button in self.buttons.items():
             button.disabled = name != "Clear" and (busy or (not 2 <= count <= 8 if name == "Compare" else count != 1))
+        self.buttons["Cancel"].disabled = not (busy and self._stops and self.background and not self.background.cancelling)
 
-    def _act(self, doing: str, work: Callable[[Any, Any], str]) -> None:
+    def _act(self, doing: str, work: Callable[[Any, Any], str], *, stops: bool = False) -> None:
         """Do something that takes its time in the background, and show what it returns."""
 
         def paint() -> None:
-            background = self.background
             self._ready()
-            if background is None or not background.ended:
-                self.detail.value = shown(f"<p>{badge('running')} {plain(doing)}</p>")
-            elif background.error is not None:
-                self.detail.value = shown(f'<p class="wrong" role="alert">✗ {plain(doing)}: {plain(reason(background.error))}</p>')
-            else:
-                self.detail.value = shown(background.result)
+            self.detail.value = shown(background.html(doing))
 
-        self.background = Background(work, paint)
+        background = self.background = Background(work, paint)
+        self._stops = stops  # whether it heeds that it is asked to stop
         paint()
         self.background.start()
 
@@ -107,12 +105,18 @@ class Board:
     def reproduce(self) -> None:
         """Execute the selected run again in the present environment, and compare."""
         (run_id,) = self.table.selected
-        self._act(f"reproduce run {run_id[:8]}", lambda watch, stop: reproduced_html(run_id, self.root))
+        self._act(f"reproduce run {run_id[:8]}", lambda watch, stop: reproduced_html(run_id, self.root, stop), stops=True)
 
     def resume(self) -> None:
         """Go on with the selected run after its latest checkpoint."""
         (run_id,) = self.table.selected
-        self._act(f"go on with run {run_id[:8]}", lambda watch, stop: result_html(resume(run_id, start=self.root, trigger="interactive", watch=watch, stop=stop)))
+        self._act(f"go on with run {run_id[:8]}", lambda watch, stop: result_html(resume(run_id, start=self.root, trigger="interactive", watch=watch, stop=stop)), stops=True)
+
+    def cancel(self) -> None:
+        """Ask what is being repeated or gone on with to stop."""
+        if self.background is not None:
+            self.background.cancel()
+            self._ready()
 
     def clear(self) -> None:
         """Select nothing."""
@@ -150,19 +154,20 @@ def opened_html(
 ) -> str:
     """Return what came of a run, and its page."""
     run = runs.find(run_id, start=root)
-    pages: Sequence[Path] = sorted((runs.runs_folder(root) / run.run_id).glob("*.html"))
-    framing = framed(pages[0], f"the page of run {run.run_id}") if pages else '<p class="muted">Its page is not on this machine.</p>'
+    written = runs.page(root, run.run_id)
+    framing = framed(written, f"the page of run {run.run_id}") if written else '<p class="muted">Its page is not on this machine.</p>'
     return result_html(run) + framing
 
 
 def reproduced_html(
     run_id: str,
     root: str | Path,  # the workspace
+    stop: Stop | None = None,  # asks it to stop
 ) -> str:
     """Repeat a run, and return the verdict."""
-    made = reproduce(run_id, Request(environment="current"), start=root)
+    made = reproduce(run_id, Request(environment="current"), start=root, stop=stop)
     missing = "".join(f"<li>{plain(each)}</li>" for each in made.missing)
-    kind = {"identical": "fine", "equal within tolerance": "fine"}.get(str(made.verdict), "wrong")
+    kind = "fine" if made.verdict.proved else "wrong"
     return f'<p>Run {plain(run_id[:8])} was repeated: <span class="badge {kind}">{plain(made.verdict)}</span></p>' + (f"<ul>{missing}</ul>" if missing else "")
 
 

@@ -23,7 +23,7 @@ from ..notebook.values import from_text
 from .style import plain, shown, widgets
 
 # %% auto #0
-__all__ = ['UNGIVEN', 'Made', 'Shape', 'shape', 'Field', 'field', 'chosen', 'problems']
+__all__ = ['UNGIVEN', 'Made', 'Shape', 'shape', 'Field', 'field', 'chosen', 'problems', 'Fields']
 
 # %% ../../nbs/08_views/01_fields.ipynb #f4c77711
 @dataclass(frozen=True)
@@ -229,3 +229,38 @@ def problems(
         given = {*values, *secrets}
         return {name: text if name in given else f"must be given: {declared.parameters[name].wanted}" for name, text in found.items()}
     return {}
+
+# %% ../../nbs/08_views/01_fields.ipynb #fd3b0b8f
+class Fields:
+    """The fields of a contract, checked whenever one changes."""
+
+    def __init__(
+        self,
+        declared: Contract,
+        values: Mapping[str, Any] | None = None,  # what they show; default: the defaults
+    ) -> None:
+        given = values or {}
+        self.contract = declared
+        self.fields: list[Field] = [field(each, given.get(name, UNGIVEN)) for name, each in declared.parameters.items()]
+        self.problems: dict[str, str] = {}
+        self.changed: list[Any] = []  # called after each check
+        rows = [widgets().HBox([each.control, each.message], layout={"flex_flow": "row wrap", "align_items": "center"}) for each in self.fields]
+        for each in self.fields:
+            each.control.observe(self._check, names="value")
+        self.widget = widgets().VBox(rows)
+        self._check(None)
+
+    def __getitem__(self, name: str) -> Field:
+        return next(each for each in self.fields if each.parameter.name == name)
+
+    def _check(self, change: Any) -> None:
+        self.problems = problems(self.contract, self.fields)
+        for each in self.fields:
+            each.tell(self.problems.get(each.parameter.name, ""))
+        for tell in self.changed:
+            tell(change)
+
+    def reset(self) -> None:
+        """Put every field back to what it showed first."""
+        for each in self.fields:
+            each.control.value = each.initial

@@ -14,14 +14,14 @@ from ..execution.run import Watch, run_notebook
 from ..execution.session import Stop
 from ..notebook import document
 from ..notebook.facts import duration
-from ..notebook.parameters import Contract, contract
+from ..notebook.parameters import contract
 from ..record.manifest import Run
 from .background import Background, Progress, progress_html, reason
-from .fields import UNGIVEN, Field, chosen, field, problems
+from .fields import UNGIVEN, Field, Fields, chosen
 from .style import SHEET, badge, bundle, framed, plain, shown, tiles, widgets
 
 # %% auto #0
-__all__ = ['pictures_of', 'result_html', 'Fields', 'Form', 'form']
+__all__ = ['pictures_of', 'result_html', 'Form', 'form']
 
 # %% ../../nbs/08_views/03_forms.ipynb #cdd56bd4
 def pictures_of(
@@ -54,41 +54,6 @@ def result_html(
     where = [_near(each) for each in (run.output, run.html) if each]
     places = f'<p class="muted">Run {run.run_id[:8]}: ' + " and ".join(f"<code>{plain(each)}</code>" for each in where) + "</p>"
     return f"<p>{badge(run.status.value)} in {duration(run.duration_s)}</p>{why}{warned}{tiles(dict(run.metrics)) if run.metrics else ''}{drawn}{places}"
-
-# %% ../../nbs/08_views/03_forms.ipynb #fd3b0b8f
-class Fields:
-    """The fields of a contract, checked whenever one changes."""
-
-    def __init__(
-        self,
-        declared: Contract,
-        values: Mapping[str, Any] | None = None,  # what they show; default: the defaults
-    ) -> None:
-        given = values or {}
-        self.contract = declared
-        self.fields: list[Field] = [field(each, given.get(name, UNGIVEN)) for name, each in declared.parameters.items()]
-        self.problems: dict[str, str] = {}
-        self.changed: list[Any] = []  # called after each check
-        rows = [widgets().HBox([each.control, each.message], layout={"flex_flow": "row wrap", "align_items": "center"}) for each in self.fields]
-        for each in self.fields:
-            each.control.observe(self._check, names="value")
-        self.widget = widgets().VBox(rows)
-        self._check(None)
-
-    def __getitem__(self, name: str) -> Field:
-        return next(each for each in self.fields if each.parameter.name == name)
-
-    def _check(self, change: Any) -> None:
-        self.problems = problems(self.contract, self.fields)
-        for each in self.fields:
-            each.tell(self.problems.get(each.parameter.name, ""))
-        for tell in self.changed:
-            tell(change)
-
-    def reset(self) -> None:
-        """Put every field back to what it showed first."""
-        for each in self.fields:
-            each.control.value = each.initial
 
 # %% ../../nbs/08_views/03_forms.ipynb #c3ec76fc
 class Form:
@@ -184,7 +149,8 @@ class Form:
             return
         error = background.error
         self.run = background.result or getattr(error, "run", None)
-        said = result_html(self.run) if self.run else f'<p class="wrong" role="alert">✗ {plain(reason(error or Exception()))}</p>'
+        shows = self.run is not None and (error is None or hasattr(error, "run"))
+        said = result_html(self.run) if self.run and shows else f'<p class="wrong" role="alert">✗ {plain(reason(error or Exception()))}</p>'
         cells = "" if self.run is None else f"<details><summary>Cells and log</summary>{progress_html(self._progress, self.run.status.value)}</details>"
         self.page_button.layout.display = None if self.run and self.run.html else "none"
         self._ready()  # before anybody reads that it is over

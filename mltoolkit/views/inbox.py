@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import settings
 from ..errors import Invalid, MltoolkitError
 from ..record import runs
 from ..record.environment import host, user
 from ..record.manifest import Run
-from .background import Background, reason
-from .forms import result_html
 from .listing import job_store, when
 from .style import SHEET, badge, bundle, number, plain, shown, table, widgets
+
+if TYPE_CHECKING:
+    from mltoolkit.views.background import Background
 
 # %% auto #0
 __all__ = ['Item', 'items', 'evidence_html', 'decide', 'Inbox', 'inbox']
@@ -67,11 +68,11 @@ def items(
     return found
 
 # %% ../../nbs/08_views/09_inbox.ipynb #c77e3d03
-def _record(run_id: str | None, root: Path) -> Run | None:
+def _record(run_id: str | None, root: Path) -> tuple[Run | None, str]:  # and why there is none here, as HTML
     try:
-        return runs.find(run_id, start=root) if run_id else None
-    except MltoolkitError:
-        return None
+        return (runs.find(run_id, start=root) if run_id else None), ""
+    except MltoolkitError as error:
+        return None, f'<p class="caution">! The record of run {plain((run_id or "")[:8])} cannot be read here: {plain(error)}</p>'
 
 
 def evidence_html(
@@ -80,17 +81,20 @@ def evidence_html(
 ) -> str:
     """Return what there is to look at before somebody decides."""
     from mltoolkit.scheduling import history
+    from mltoolkit.views.forms import result_html
 
-    root = Path(store.root)
-    run, parts = _record(item.run_id, root), []
+    root, entry = Path(store.root), history.show(store, item.key)
+    run, away = _record(item.run_id or entry.run_id, root)
     if run is not None:
         before = next((each.run_id for each in history.listing(store, job=item.job, state="succeeded", limit=5) if each.run_id != run.run_id), None)
-        parts += [_against(run, _record(before, root)), result_html(run)]
-    else:
-        needed = [history.show(store, key) for key in history.show(store, item.key).needs]
-        rows = [[plain(each.job), badge(each.state), number(each.wall_s), plain((each.run_id or "")[:8])] for each in needed]
-        parts.append(table(["needs", "state", "seconds", "run"], rows, "It has not run yet; what it needs") if rows else "<p>It has not run yet, and needs nothing.</p>")
-    return "".join(parts) + _findings(item, root)
+        champion, gone = _record(before, root)
+        return f"{gone or _against(run, champion)}{result_html(run)}{_findings(item, root)}"
+    if away:
+        return away + _findings(item, root)
+    said = f"It was tried {entry.attempt} time{'' if entry.attempt == 1 else 's'} without a run" if entry.attempt else "It has not run yet"
+    needed = [history.show(store, key) for key in entry.needs]
+    rows = [[plain(each.job), badge(each.state), number(each.wall_s), plain((each.run_id or "")[:8])] for each in needed]
+    return (table(["needs", "state", "seconds", "run"], rows, f"{said}; what it needs") if rows else f"<p>{said}, and needs nothing.</p>") + _findings(item, root)
 
 
 def _against(run: Run, champion: Run | None) -> str:
@@ -167,31 +171,35 @@ class Inbox:
         self.buttons: dict[tuple[str, str], Any] = {}  # by key and action
         self.notes: dict[str, Any] = {}  # by key
         self.evidence: dict[str, Any] = {}
+        self._lines: dict[Item, Any] = {}
         self.widget = kit.VBox([self.top, self.again, self.said, self.rows])
         self.refresh()
 
     def _with_store(self, work: Callable[[Any], Any], otherwise: Any = None) -> Any:
-        store = job_store(self.root)
-        if store is None:
-            return otherwise
-        try:
-            return work(store)
-        finally:
-            store.close()
+        with job_store(self.root) as store:
+            return otherwise if store is None else work(store)
 
     def refresh(self) -> None:
-        """Ask the job store again."""
-        self.items = self._with_store(items, [])
+        """Ask the job store again; what is as it was keeps its line, with the note that somebody is typing."""
+        try:
+            self.items = self._with_store(items, [])
+        except MltoolkitError as error:
+            said = f'<h3>What waits for you is not known now</h3><p class="wrong" role="alert">✗ {plain(error)}</p>'
+            self.top.value = f"{SHEET}{shown(said)}"
+            return
         count = len(self.items)
         text = f"{count} thing{'' if count == 1 else 's'} wait{'s' if count == 1 else ''} for you" if count else "Nothing waits for you"
         self.top.value = f"{SHEET}{shown(f'<h3>{text}</h3>')}"
-        self.buttons.clear()
-        self.rows.children = [self._row(each) for each in self.items[: self.limit]]
+        self._lines = {each: self._lines.get(each) or self._row(each) for each in self.items[: self.limit]}
+        self.rows.children = list(self._lines.values())
+        keys = {each.key for each in self._lines}
+        self.buttons = {name: button for name, button in self.buttons.items() if name[0] in keys}
+        self.notes, self.evidence = ({key: widget for key, widget in each.items() if key in keys} for each in (self.notes, self.evidence))
 
     def _row(self, item: Item) -> Any:
         kit = widgets()
         head = f'<p>{badge(item.state)} <b>{plain(item.job)}</b> {plain(item.logical_date)} <span class="muted">since {plain(when(item.since))}</span></p><p>{plain(item.reason, 600)}</p>'
-        note = self.notes[item.key] = kit.Text(description="Note", placeholder="why", layout={"width": "26em"}, tooltip=f"why, recorded with {item.key}")
+        note = self.notes[item.key] = self.notes.get(item.key) or kit.Text(description="Note", placeholder="why", layout={"width": "26em"}, tooltip=f"why, recorded with {item.key}")
         shows = self.evidence[item.key] = kit.HTML()
         buttons = []
         for action in (*item.actions, "Evidence"):
@@ -206,8 +214,9 @@ class Inbox:
 
     def act(self, item: Item, action: str) -> None:
         """Do what a button says, and say what happened."""
+        note = self.notes[item.key].value if item.key in self.notes else ""
         try:
-            said = self._with_store(lambda store: decide(store, item, action, self.notes[item.key].value), "there is no job store")
+            said = self._with_store(lambda store: decide(store, item, action, note), "there is no job store")
         except MltoolkitError as error:
             self.said.value = shown(f'<p class="wrong" role="alert">✗ {plain(error)}</p>')
             return
@@ -216,16 +225,13 @@ class Inbox:
 
     def look(self, item: Item) -> None:
         """Show the evidence of an item; it is gathered in the background."""
+        from mltoolkit.views.background import Background
+
         place = self.evidence[item.key]
         background = Background(lambda watch, stop: self._with_store(lambda store: evidence_html(item, store), ""), lambda: paint())
 
         def paint() -> None:
-            if not background.ended:
-                place.value = shown(f"<p>{badge('running')} gather the evidence</p>")
-            elif background.error is not None:
-                place.value = shown(f'<p class="wrong" role="alert">✗ {plain(reason(background.error))}</p>')
-            else:
-                place.value = shown(background.result)
+            place.value = shown(background.html("gather the evidence"))
 
         self.background = background.start()
 

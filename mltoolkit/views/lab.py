@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from .. import settings
 from ..errors import Invalid, MissingExtra
-from ..execution import kernels, zygote
+from ..execution import kernels
 
 # %% auto #0
-__all__ = ['TOLD', 'Wanted', 'wanted', 'command', 'become', 'warm_up']
+__all__ = ['TOLD', 'Wanted', 'wanted', 'command', 'become']
 
 # %% ../../nbs/08_views/90_lab.ipynb #28f96106
 _SERVER = "mltoolkit.views.lab_server"
@@ -88,18 +87,7 @@ def become(
     where = Wanted(lab.root, lab.page, listening(port=lab.port).port, lab.browser)
     if settings.get("warm", start=lab.root):
         with contextlib.suppress(kernels.Unavailable, OSError):
-            warm_up(lab.root, env)
+            kernels.warm_up(lab.root, env)
     sys.stdout.flush()
     os.chdir(lab.root)
     os.execve(sys.executable, command(where), env)  # noqa: S606
-
-
-def warm_up(
-    root: Path,  # the workspace
-    env: Mapping[str, str],  # of the kernels
-) -> None:
-    """Start the zygote that kernels of JupyterLab are forked from, unless it is there. Raises `Unavailable`."""
-    request = kernels.Request((sys.executable,), (), str(root), env, str(root), kernels.preloads(root))
-    there = set(zygote.paths(str(kernels.runtime_folder()), request.key, request.env))
-    if not any(state.socket in there for state in kernels.zygotes()):
-        kernels.start_zygote(request, settings.get("warm_idle", start=root) or 1e9)

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,14 @@ def _place(root: Path, asked: Asked) -> Path:
     given = asked.get("path") or "."
     if not isinstance(given, str):
         raise Invalid(f"path: {given!r} is no text")
-    path = (root / given).resolve()
+    try:
+        path = (root / given).resolve()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise Invalid(f"path: {given!r} is none: {error}") from None
     if not path.is_relative_to(root.resolve()):
         raise Invalid(f"{given} is outside the folder that this server shows")
-    if not path.exists():
+    if not there:
         raise Invalid(f"there is no file or folder {given}")
     return path
 
@@ -157,13 +160,13 @@ def run(root: Path, asked: Asked) -> dict[str, Any]:
 
 def _work(root: Path, key: str, alone: bool) -> None:
     """Run `mltoolkit jobs run` to its end; this thread is its parent, at whose end it would be ended."""
+    from mltoolkit.execution.links import supervised
+
     job, _, date = key.rpartition("@")
-    supervisor = str(files("mltoolkit.execution") / "supervisor.py")
     command = [sys.executable, "-m", "mltoolkit", "jobs", "run", job, "--date", date, *(["--alone"] if alone else []), "--json"]
     with open(settings.local(root) / "lab-jobs.log", "ab") as log:
         subprocess.run(
-            [sys.executable, "-I", "-S", supervisor, str(settings.local(root) / "lab-jobs.json"), *command],
-            cwd=root, env={**os.environ, "JPY_PARENT_PID": str(os.getpid())}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=False,
+            supervised(command), cwd=root, env={**os.environ, "JPY_PARENT_PID": str(os.getpid())}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, check=False,
         )  # fmt: skip
 
 # %% ../../nbs/08_views/91_lab_answers.ipynb #efd9deb7

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import sys
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from tornado import web
 from .. import settings
 from ..errors import Invalid, MltoolkitError
 from ..execution import kernels
+from ..execution.links import supervised
+from ..notebook.conversion import finite
 from .lab import TOLD
 from .lab_answers import DONE, SHOWN, Answer, Asked
 
@@ -46,11 +47,10 @@ class WarmKernels(KernelSpecManager):
 # %% ../../nbs/08_views/92_lab_server.ipynb #6b2fcbf6
 def mlflow_tile() -> dict[str, Any]:
     """Return how jupyter-server-proxy starts MLflow's pages."""
-    supervisor = str(files("mltoolkit.execution") / "supervisor.py")
     served = [sys.executable, "-m", "mltoolkit", "ui", "--no-browser", "--port", "{port}"]
     uri = str(settings.get("tracking_uri"))
     return {
-        "command": [sys.executable, "-I", "-S", supervisor, str(settings.local(settings.workspace()) / "mlflow-tile.json"), *served],
+        "command": supervised(served),
         "environment": {"JPY_PARENT_PID": str(os.getpid())},
         "request_headers_override": {"Host": "127.0.0.1:{port}"},
         "timeout": 180,
@@ -74,7 +74,7 @@ class Asking(APIHandler):
         except (MltoolkitError, OSError) as error:
             self.set_status(400 if isinstance(error, Invalid) else 503)
             told = {"message": str(error), "problems": getattr(error, "fields", {}).get("problems") or {}}
-        self.finish(json.dumps(told, default=str))
+        self.finish(json.dumps(finite(told), default=str))
 
 
 class Showing(Asking):

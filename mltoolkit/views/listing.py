@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import settings
-from ..errors import MltoolkitError
+from ..errors import Invalid, MltoolkitError
 from ..notebook.document import write_atomically
 from ..notebook.facts import duration
 from ..notebook.page import head
@@ -58,6 +59,11 @@ class Listing:
     jobs: list[Any] = field(default_factory=list)  # entries of the jobs' history
     problem: str = ""  # why it is not what was asked for
 
+    @property
+    def no_jobs(self) -> str:
+        """What is said where there are no jobs."""
+        return "No jobs are listed." if self.problem else "No job has run yet."
+
 
 def listing(
     text: str = "",  # what somebody typed
@@ -65,15 +71,23 @@ def listing(
     limit: int = 200,  # runs, the newest
     start: str | Path | None = None,  # a path inside the workspace
 ) -> Listing:
-    """Return the newest runs that answer to a question, and the latest of the jobs."""
-    found = Listing()
+    """Return the newest runs that answer to a question, and the latest of the jobs; a store that is away is told as the problem.
+
+    Raises `Invalid` for a question that makes no sense."""
+    found, problems = Listing(), []
+    question, words = asked(text)
     try:
-        question, words = asked(text)
         rows = find_runs(question, limit=limit, start=start)
         found.runs = [row for row in rows if all(word in _said(row) for word in words)]
+    except Invalid:
+        raise
     except MltoolkitError as error:
-        found.problem = str(error)
-    found.jobs = _jobs(start)
+        problems.append(str(error))
+    try:
+        found.jobs = _jobs(start)
+    except MltoolkitError as error:
+        problems.append(str(error))
+    found.problem = "; ".join(problems)
     return found
 
 
@@ -81,32 +95,32 @@ def _said(row: RunRow) -> str:
     return " ".join(filter(None, [row.run_id, row.status, row.notebook, row.project, row.user, row.job, row.trigger, row.started_at])).lower()
 
 
+@contextmanager
 def job_store(
     start: str | Path | None = None,  # a path inside the workspace
-) -> Any:  # an open store, or None where no job was ever run
-    """Open the workspace's job store, if there is one."""
+) -> Iterator[Any]:  # an open store, or None where no job was ever run
+    """Have the workspace's job store open, if there is one. Raises `MltoolkitError` for one that is out of reach: a page does not wait for it."""
     root = settings.workspace(start)
     url = settings.get("job_store", start=root)
     if any(find_spec(name) is None for name in ("croniter", "dbos")) or (url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()):
-        return None
+        yield None
+        return
     from mltoolkit.scheduling.store import open_store
 
-    return open_store(root, patience=5.0)
+    store = open_store(root, patience=1.0, tell=lambda text: None)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _jobs(start: str | Path | None) -> list[Any]:
-    try:
-        store = job_store(start)
+    with job_store(start) as store:
         if store is None:
             return []
         from mltoolkit.scheduling.history import listing as history
 
-        try:
-            return list(history(store, limit=20))
-        finally:
-            store.close()
-    except MltoolkitError:
-        return []
+        return list(history(store, limit=20))
 
 # %% ../../nbs/08_views/07_listing.ipynb #74de3463
 SORTS = {"started": "started_at", "duration": "duration_s", "status": "status", "notebook": "notebook", "user": "user"}
@@ -143,9 +157,9 @@ def metrics_text(
 
 
 def _link(row: RunRow, root: Path, folder: Path) -> str:
-    pages = sorted((runs.runs_folder(root) / row.run_id).glob("*.html"))
+    written = runs.page(root, row.run_id)
     name = f"<code>{plain(row.run_id[:8])}</code>"
-    return f'<a href="{plain(os.path.relpath(pages[0], folder))}">{name}</a>' if pages else name
+    return f'<a href="{plain(os.path.relpath(written, folder))}">{name}</a>' if written else name
 
 
 def _facts(head_row: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
@@ -176,7 +190,7 @@ def page(
     whole = f"""{head(title, "Skip to the runs", "runs")}
 <header><div class="title"><h1>{plain(title)}</h1></div><p class="summary">{said}</p></header>{warned}
 <main id="runs"><h2>Runs</h2>{_facts(["run", "status", "notebook", "started", "took", "metrics", "by"], listed, "no runs yet")}
-<h2>Jobs</h2>{_facts(["job", "date", "state", "attempt", "started", "why"], jobs, "no job has run yet")}</main></body></html>
+<h2>Jobs</h2>{_facts(["job", "date", "state", "attempt", "started", "why"], jobs, found.no_jobs)}</main></body></html>
 """
     return whole.encode("utf-8", "replace").decode()
 
@@ -188,7 +202,7 @@ def write_page(
     limit: int = 200,
     start: str | Path | None = None,  # a path inside the workspace
 ) -> Listing:
-    """Write a board as a page, and return what it lists."""
+    """Write a board as a page, and return what it lists. Raises `Invalid` for a question that makes no sense."""
     found, place = listing(text, limit=limit, start=start), Path(path).resolve()
     root = settings.workspace(start)
     write_atomically(place, page(found, title=f"Board of {root.name}", start=start, folder=place.parent))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +80,6 @@ class Looking:
         label: str | None = None,  # column
         count: int = 10,  # rows at a time
         root: str | Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         known = describe(name, version, root)
         self.frame: pd.DataFrame = load_dataset(name, known["version"], root=root)
@@ -90,9 +88,9 @@ class Looking:
                 raise DataError(f"dataset {name!r} has no column {column!r}; {nearest(column, map(str, self.frame.columns))}", column=column)
         self.root, self.count, self.prediction, self.label = root, count, prediction, label
         self.kinds = [each for each in KINDS if (each != "mispredicted" or (prediction and label)) and (each != "changed" or known["version"] > 1)]
-        self.record = Look(name, known["version"], user(), host(), datetime.now(UTC).isoformat(timespec="seconds"))
-        self._identity, self._clock, self._seen, self._seed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", clock, set[Any](), 0
-        self._since = clock()
+        self.record = Look(name, known["version"], user(), host(), datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self._identity, self._seen, self._seed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", set[Any](), 0
+        self._since = time.monotonic()
         self._build(known, contract)
         self.show()
 
@@ -131,7 +129,7 @@ class Looking:
         picked = self.pick()
         self.rows.value = shown(rows_html(picked))
         self._seen.update(picked.index)
-        now = self._clock()
+        now = time.monotonic()
         self.record.minutes = round(self.record.minutes + min(now - self._since, _AWAY) / 60, 3)
         self._since, self.record.rows = now, len(self._seen)
         try:

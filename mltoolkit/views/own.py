@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from ..conventions.magic import notebook_at_hand
 from ..errors import Invalid, MissingExtra
 from ..notebook import document
 from ..notebook.parameters import Contract, contract
-from .fields import UNGIVEN
-from .forms import Fields
+from .fields import UNGIVEN, Fields
 from .style import SHEET, shown, widgets
 
 # %% auto #0
@@ -40,6 +38,8 @@ class Values(Mapping[str, Any]):
         return self._names[name]
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what Python asks of a copy that has nothing yet
+            raise AttributeError(name)
         try:
             return self[name]
         except KeyError:
@@ -69,7 +69,12 @@ def _at_hand() -> tuple[Contract, MutableMapping[str, Any]]:
     names: MutableMapping[str, Any] = shell.user_ns
     path = os.environ.get("MLTOOLKIT_NOTEBOOK")
     try:
-        place = Path(path) if path and Path(path).is_file() else notebook_at_hand(dict(names))
+        if path and Path(path).is_file():
+            place = Path(path)
+        else:
+            from mltoolkit.conventions.magic import notebook_at_hand
+
+            place = notebook_at_hand(dict(names))
     except Invalid:
         raise Invalid("it is not known which notebook this is; name it, as in `mltoolkit.parameters('train.ipynb')`") from None
     return contract(document.read(place)), names

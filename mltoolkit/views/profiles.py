@@ -34,17 +34,24 @@ def profile(
 ) -> Profile:
     """Say what a column holds."""
     kind, missing = str(column.dtype), int(column.isna().sum())
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_numeric_dtype(column) and not (pd.api.types.is_bool_dtype(column) or pd.api.types.is_complex_dtype(column)):
         values = column.to_numpy(dtype=float, na_value=np.nan)
         values = values[np.isfinite(values)]
-        counts = np.histogram(values, bins)[0] if len(values) else np.array([], int)
-        words = f"{values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}" if len(values) else "no numbers"
+        counts, words = np.array([], int), "no numbers"
+        if len(values):
+            low, high = values.min(), values.max()
+            span = high / 2 - low / 2  # of halves, as the whole may be more than a number can be
+            counts = np.histogram((values / 2 - low / 2) / span if span else np.full(len(values), 0.5), bins, (0, 1))[0]
+            words = f"{low:.4g} to {high:.4g}, median {2 * np.median(values / 2):.4g}"
     else:
         texts = column.dropna().astype(str)
         top = texts.value_counts().head(bins)
         counts = top.to_numpy()
         words = ", ".join(f"{str(value)[:20]} {count:,}" for value, count in top.head(3).items())
-    distinct = int(column.nunique()) if pd.api.types.is_hashable(column.dropna().iloc[0] if missing < len(column) else 0) else len(column) - missing
+    try:
+        distinct = int(column.nunique())
+    except TypeError:  # lists and such
+        distinct = len(column) - missing
     return Profile(str(column.name), kind, missing, distinct, tuple(int(each) for each in counts), words)
 
 

@@ -26,7 +26,8 @@ def _reasoned(frame: pd.DataFrame, places: Any, reasons: list[str]) -> pd.DataFr
 
 
 def _numeric(frame: pd.DataFrame) -> list[Any]:
-    return [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])]
+    apart = (pd.api.types.is_bool_dtype, pd.api.types.is_complex_dtype)
+    return [name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name]) and not any(each(frame[name]) for each in apart)]
 
 
 def extreme(
@@ -43,9 +44,12 @@ def extreme(
         known = values[np.isfinite(values)]
         if not len(known):
             continue
+        largest = np.max(np.abs(known)) or 1.0
+        values, known = values / largest, known / largest  # or their differences may be more than a number can be
         middle = np.median(known)
         spread = np.median(np.abs(known - middle)) or np.mean(np.abs(known - middle))
-        score = np.where(np.isfinite(values), np.abs(values - middle) / spread, 0.0) if spread else np.zeros(len(values))
+        with np.errstate(over="ignore"):
+            score = np.where(np.isfinite(values), np.abs(values - middle) / spread, 0.0) if spread else np.zeros(len(values))
         named[score > best], best = at, np.maximum(best, score)
     places = [place for place in np.argsort(-best, kind="stable")[:count] if named[place] >= 0]
     reasons = [f"{numbers[named[place]]} is {best[place]:.0f} deviations from the median" for place in places]
@@ -100,7 +104,7 @@ def mispredicted(
         if name not in frame.columns:
             raise DataError(f"there is no column {name!r}; {nearest(str(name), [str(each) for each in frame.columns])}", column=name)
     known = frame[prediction].notna() & frame[label].notna()
-    if all(pd.api.types.is_numeric_dtype(frame[name]) for name in (prediction, label)):
+    if all(pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_complex_dtype(frame[name]) for name in (prediction, label)):
         wrong = np.where(known, np.abs(frame[prediction].astype(float) - frame[label].astype(float)), 0.0)
     else:
         wrong = ((frame[prediction].astype(str) != frame[label].astype(str)) & known).to_numpy().astype(float)

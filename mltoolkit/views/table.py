@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import Invalid
 from ..notebook.facts import duration
 from ..record.runs import RunRow
 from .listing import SORTS, Listing, metrics_text, ordered, when
@@ -67,23 +68,30 @@ class Table:
 
     def refresh(self) -> None:
         """Ask, and show what changed."""
-        found = self._ask(self.filter.value)
+        try:
+            found = self._ask(self.filter.value)
+        except Invalid as error:  # somebody is typing
+            found = Listing(jobs=self.found.jobs, problem=str(error))
         with self._lock:
             self.found = found
             options = [*SORTS, *sorted({name for row in found.runs for name in row.metrics})]
             if list(self.sort.options) != options:
-                chosen = self.sort.value
+                chosen, self._filling = self.sort.value, True  # new options put the choice back, which nobody asked for
                 self.sort.options = options
                 self.sort.value = chosen if chosen in options else "started"
+                self._filling = False
             self.fill()
 
     def _asked(self, change: Any) -> None:
-        if not self._filling:
+        with self._lock:
+            if self._filling:
+                return
             self._first = 0
-            self.refresh() if change["owner"] is self.filter else self.fill()
+        self.refresh() if change["owner"] is self.filter else self.fill()
 
     def _turn(self, by: int) -> None:
-        self._first = max(0, self._first + by)
+        with self._lock:
+            self._first = max(0, self._first + by)
         self.fill()
 
     def fill(self) -> None:
@@ -110,9 +118,12 @@ class Table:
         self.note.value = shown(f"{said}, {len(self.selected)} selected{problem}")
 
     def _select(self, at: int, selected: bool) -> None:
-        if not self._filling and at < len(self._rows):
+        with self._lock:  # who fills in another thread is waited for, as the lines are being rewritten
+            if self._filling or at >= len(self._rows):
+                return
             run_id = self._rows[at].run_id
-            self.select(*(each for each in self.selected if each != run_id), *([run_id] if selected else []))
+            self.selected = [*(each for each in self.selected if each != run_id), *([run_id] if selected else [])]
+        self.fill()
 
     def select(self, *run_ids: str) -> None:
         """Select runs, and no others."""

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -18,7 +20,8 @@ from tracking_server import Stage
 from mltoolkit import run_notebook
 from mltoolkit.cli import main
 from mltoolkit.errors import UNDELIVERED, KernelDied, NotebookFailed
-from mltoolkit.record import delivery, runs, shipping, spool, tracking
+from mltoolkit.execution.run import _measured
+from mltoolkit.record import delivery, recorder, runs, shipping, spool, tracking
 
 LOOP = """
 import mlflow, pathlib, time
@@ -192,3 +195,21 @@ def test_without_the_spool_nothing_of_it_is_used(workspace: Path, write: Callabl
     del os.environ["MLTOOLKIT_SPOOL"]
 
 
+
+
+def test_the_machines_figures_wait_for_no_server(served: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_SYSTEM_METRICS", "yes")
+    client = tracking.client(served)
+    run_id = client.create_run("0").info.run_id
+    known = recorder.remember_run(served, client, run_id, "Default")
+    assert known is not None
+    recording: Any = SimpleNamespace(plan=SimpleNamespace(root=served), store=client, run=SimpleNamespace(run_id=run_id, warnings=[]))
+    with _measured(recording):
+        stage.proxy.fate = lambda: "cut"
+        began = time.monotonic()
+    assert time.monotonic() - began < 20, "MLflow itself goes on trying for a minute"
+    assert recording.run.warnings == []
+    known.close()
+    stage.proxy.fate = lambda: "well"
+    assert shipping.drain(served).complete
+    assert stage.rows("select count(*) > 0 from metrics where run_uuid = ? and key like 'system/%'", run_id) == [(1,)]

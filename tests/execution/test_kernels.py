@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from processes import Marked, wait_for
-from warm import Place, gone, runtime_folder, zygote_folder
+from processes import Marked, gone, wait_for
+from warm import Place, runtime_folder, zygote_folder
 
 from mltoolkit.errors import Invalid
 from mltoolkit.execution import kernels, zygote

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import notebook_of
 from lab_of_tests import TOKEN, Page, lab
-from processes import wait_for
-from warm import Place, gone, inhabitants, runtime_folder
+from processes import gone, wait_for
+from warm import Place, inhabitants, runtime_folder
 
 from mltoolkit import cli
 from mltoolkit.execution import kernels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,56 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
     assert found(compare_models({"m": one, "n": None}, {"n": one, "o": one}, unasked)) == [
         ("model m", "a model", "(none)"), ("model n", "its files are gone", "a model"), ("model o", "(none)", "a model"),
     ]  # fmt: skip
+
+
+def zipped(path: Path, year: int) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("weights", (year, 1, 1, 0, 0, 0)), "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("MLmodel", b"flavors: [", "its files cannot be read: ParserError: "),
+        ("MLmodel", b"- a\n- b\n", "its files cannot be read: AttributeError: "),
+        ("MLmodel", b"\xff\xfe", "its files cannot be read: UnicodeDecodeError: "),
+        ("MLmodel", None, "its files cannot be read: FileNotFoundError: "),
+        ("model.bin", (b"1PK", b"2PK"), "its files cannot be read: BadZipFile: Bad CRC-32 for file 'weights'"),
+        ("model.bin", (b"PK\x01\x02", b"PK\x00\x00"), "its files cannot be read: BadZipFile: "),
+        ("MLmodel", b"signature: &it [*it]\n", "a model that cannot be compared with it: ValueError: Circular reference"),
+    ],
+)  # fmt: skip
+def test_a_damaged_model_is_a_difference_and_the_others_are_compared_all_the_same(tmp_path: Path, name: str, content: Any, why: str) -> None:
+    one, other, well = model(tmp_path / "a"), model(tmp_path / "b", 2), model(tmp_path / "c", 3)
+    for folder, year in ((one, 2020), (other, 2021)):
+        zipped(Path(folder, "model.bin"), year)
+    path = Path(other, name)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(*content) if isinstance(content, tuple) else content)
+    [(what, before, after)] = found(compare_models({"m": one, "n": well}, {"m": other, "n": well}, unasked))
+    assert (what, before) == ("model m", "a model")
+    assert after.startswith(why)
+    [(what, before, after)] = found(compare_models({"m": other}, {"m": one}, unasked))
+    assert "cannot be" in before + after
+
+
+def test_large_files_are_read_in_pieces_and_a_model_says_once_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = model(tmp_path / "a"), model(tmp_path / "b", 2)
+    for folder in (one, other):
+        with Path(folder, "model.bin").open("wb") as file:
+            file.truncate(64_000_000)
+    parsed, load = [], yaml.safe_load
+    monkeypatch.setattr(yaml, "safe_load", lambda text: parsed.append(text) or load(text))
+    tracemalloc.start()
+    try:
+        assert compare_models({"m": one}, {"m": other}, unasked).verdict is Verdict.identical
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    with Path(other, "model.bin").open("ab") as file:
+        file.write(b"1")
+    parsed.clear()
+    assert compare_models({"m": one}, {"m": other}, lambda pairs: [[{"predicted": [1.0]}] * 2]).verdict is Verdict.identical
+    assert len(parsed) == 2

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import notebook_of
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
-from processes import BIN, DAEMON, Marked, wait_for
-from warm import Place, gone, inhabitants, runtime_folder
+from processes import BIN, DAEMON, Marked, gone, wait_for
+from warm import Place, inhabitants, runtime_folder
 
 from mltoolkit.execution import kernels
 from mltoolkit.execution.session import KernelSession, Stop

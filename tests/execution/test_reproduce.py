@@ -5,22 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from processes import wait_for
 
+import mltoolkit
 from mltoolkit.cli import main
 from mltoolkit.cli_reproduce import _told, told_twice
 from mltoolkit.errors import (
@@ -33,7 +39,7 @@ from mltoolkit.errors import (
     TrackingError,
     Unrepeatable,
 )
-from mltoolkit.execution import rebuilding, reproduce, verification
+from mltoolkit.execution import rebuilding, repeating, reproduce, verification
 from mltoolkit.execution.compare import Verdict, compare_notebooks
 from mltoolkit.execution.repeating import Repeater
 from mltoolkit.execution.reproduce import Request
@@ -289,9 +295,19 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
         folder.mkdir()
         git(folder, "init", "-q")
     (inner / "module.py").write_text("answer = 42\n")
-    content = b"0123456789" * 200
-    digest = hashlib.sha256(content).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
+    content, weights = b"0123456789" * 200, b"9876543210" * 200
+
+    def keep(content: bytes, repository: Path) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        kept = repository / "lfs/objects" / digest[:2] / digest[2:4] / digest
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(content)
+
+    def pointer_to(content: bytes) -> str:
+        return f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(content).hexdigest()}\nsize {len(content)}\n"
+
+    pointer = pointer_to(content)
+    (inner / "weights.bin").write_text(pointer_to(weights))
     (outer / "large.bin").write_text(pointer)
     (outer / "about.md").write_text(f"a pointer begins so:\n\n{pointer}")
     (outer / "settings.ini").write_text("[mltoolkit]\n")
@@ -307,12 +323,11 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
             pass
         return list(caught.value.missing)
 
-    gone = "the content of large.bin, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it"
-    assert lacks() == [gone]
-    kept = outer / ".git/lfs/objects" / digest[:2] / digest[2:4] / digest
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(content)
+    assert lacks() == [f"the content of {name}, which git-lfs keeps, is not here; `git lfs fetch --all` may bring it" for name in ("weights.bin", "large.bin")]
+    keep(content, outer / ".git")
+    keep(weights, outer / ".git/modules/lib/inner")
     with rebuilding.worktree(run, b"", outer) as place:
+        assert (place / "lib/inner/weights.bin").read_bytes() == weights
         assert (place / "lib/inner/module.py").read_text() == "answer = 42\n"
         assert (place / "large.bin").read_bytes() == content
         assert (place / "about.md").read_text().endswith(pointer)
@@ -320,6 +335,59 @@ def test_submodules_and_large_files_come_from_what_is_here(recorded: Recorded, t
     git(outer, "submodule", "--quiet", "deinit", "--force", "--all")
     assert lacks() == [f"submodule lib/inner at commit {commit[:12]} is not here; `git submodule update --init --recursive` may bring it"]
     assert git(outer, "worktree", "list").count("\n") == 0
+
+
+def test_all_that_is_missing_is_named_also_what_is_found_later(recorded: Recorded) -> None:
+    gone = DatasetUse(event="read", name="p/raw", version=7, digest="d")
+    run = recorded.bad.model_copy(update={"run_id": "0" * 32, "datasets": [gone]})  # which has no diff here, nor in the store
+    with pytest.raises(Unrepeatable) as caught, reproduce._put_up(run, CURRENT, recorded.root):
+        pass
+    [diff, data] = caught.value.missing
+    assert diff.startswith("the artifact uncommitted.diff")
+    assert "has no version 7" in data
+
+
+def test_whoever_stops_waits_for_nothing_that_is_not_needed_any_more(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, stopped, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def reading(run: Run, root: Path) -> list[str]:
+        begun.set()
+        read.wait(60)
+        return []
+
+    def stopping(*facts: object) -> list[str]:
+        begun.wait(60)
+        raise Cancelled("stopped by SIGTERM")
+
+    def put_up() -> None:
+        with pytest.raises(Cancelled), reproduce._put_up(recorded.good, CURRENT, recorded.root):
+            pass
+        stopped.set()
+
+    monkeypatch.setattr(rebuilding, "missing_data", reading)
+    monkeypatch.setattr(rebuilding, "missing_facts", stopping)
+    monkeypatch.setattr(reproduce, "_altered", lambda run, root: pytest.fail("it reads what was written for nothing"))
+    thread = threading.Thread(target=put_up)
+    thread.start()
+    try:
+        assert stopped.wait(20)
+    finally:
+        read.set()
+        thread.join()
+
+
+def test_where_an_environment_lies_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes reading what is in every local package."""
+    run = Run(run_id="0" * 32, status="succeeded", notebook="a.ipynb", kernel=Kernel(name="python3"), started_at="2026-05-04T00:00:00Z")
+    asked, made = [], tmp_path / "environments" / "made"
+    monkeypatch.setattr(rebuilding, "_place_of", lambda *told: (asked.append(told), (made, {}, {}))[1])
+    monkeypatch.setattr(rebuilding, "_install", lambda aside, *more: aside.mkdir())
+    assert rebuilding.find_environment(run, b"", tmp_path) is None
+    python = rebuilding.environment_for(run, tmp_path, b"", tmp_path)
+    assert (python.is_relative_to(made), len(asked)) == (True, 2)
+    os.utime(made, (0, 0))
+    assert rebuilding.find_environment(run, b"", tmp_path) == python
+    assert (made.stat().st_mtime > 0, len(asked)) == (True, 3)
 
 
 def test_requests_that_make_no_sense(recorded: Recorded) -> None:
@@ -356,17 +424,33 @@ def test_interrupted_in_the_middle(recorded: Recorded) -> None:
     folder.mkdir()
     (folder / "manifest.json").write_text(copy.to_json())
     document.write(slow, folder / "good.ipynb")
-    others = set(runs.runs_folder(recorded.root).glob("*/journal.jsonl"))
+
+    def begun() -> bool:
+        return any("begun" in each.read_text() for each in runs.runs_folder(recorded.root).glob("*/journal.jsonl"))
+
+    def last() -> str:
+        manifest = max(runs.runs_folder(recorded.root).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+        return str(json.loads(manifest.read_text())["status"])
+
+    board = mltoolkit.board(recorded.root)
+    board.table.select(copy.run_id)
+    board.buttons["Reproduce"].click()
+    assert not board.buttons["Cancel"].disabled
+    wait_for(begun, "the repetition to have begun")
+    board.buttons["Cancel"].click()
+    assert board.buttons["Cancel"].disabled
+    assert board.background is not None
+    assert board.background.wait(30)
+    assert "the repetition was stopped" in board.detail.value
+    assert last() == "cancelled"
+    assert not begun()
     child = subprocess.Popen([sys.executable, "-m", "mltoolkit", "reproduce", copy.run_id, "--env", "current"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any("begun" in each.read_text() for each in set(runs.runs_folder(recorded.root).glob("*/journal.jsonl")) - others):
-        time.sleep(0.1)
+    wait_for(begun, "the repetition to have begun")
     assert len(list((recorded.root / ".mltoolkit/cache/worktrees").glob("*-*[0-9a-f]"))) >= 1
     child.send_signal(signal.SIGINT)
     assert child.wait(30) == 130
     git(recorded.root, "reset", "-q", "--hard", "HEAD~1")
-    last = max(runs.runs_folder(recorded.root).glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
-    assert json.loads(last.read_text())["status"] == "cancelled"
+    assert last() == "cancelled"
 
 
 def test_what_a_killed_repetition_left_is_removed_by_the_next(recorded: Recorded) -> None:
@@ -459,13 +543,55 @@ def test_what_a_repetition_writes_differently_stays_out_of_the_store(recorded: R
     assert os.environ["MODE"] == "day"
 
 
+class Touching:
+    """What leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def disguised(folder: Path, mark: Path) -> str:
+    """A model that says of itself that it is in skops' format, and would be opened as a pickle."""
+    folder.mkdir()
+    (folder / "python_model.pkl").write_bytes(pickle.dumps(Touching(mark)))
+    opened = "{loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: '3'}"
+    return described(folder, opened, "[]")
+
+
+def described(folder: Path, opened: str, trusted: str) -> str:
+    (folder / "input_example.json").write_text('{"columns": ["x"], "data": [[1.5]]}')
+    (folder / "MLmodel").write_text(
+        f"flavors:\n  python_function: {opened}\n  sklearn: {{serialization_format: skops, pickled_model: model.skops, skops_trusted_types: {trusted}}}\n"
+        "saved_input_example_info: {artifact_path: input_example.json, type: dataframe, pandas_orient: split}\n"
+    )
+    return str(folder)
+
+
+def trusting(folder: Path, trusted: str) -> str:
+    """A model of types of which skops does not know one."""
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from skops.io import dump
+
+    folder.mkdir()
+    dump(make_pipeline(FunctionTransformer(partial(np.multiply, 2)), LinearRegression()).fit(pd.DataFrame({"x": [1.0, 2.0]}), [1.0, 2.0]), folder / "model.skops")
+    return described(folder, "{loader_module: mlflow.sklearn, model_path: model.skops, predict_fn: predict}", trusted)
+
+
 def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path: Path) -> None:
     (tmp_path / "stderr").touch()
     with Repeater(Path(shutil.which("false") or "/bin/false"), os.environ, tmp_path, recorded.root) as process:
         with pytest.raises(Unrepeatable, match="could not be started: exit code 1"):
             process.run({"notebook": "a.ipynb"})
         assert process.predictions([("a", "b")], "") == [[{"problem": "exit code 1"}] * 2]
-    with Repeater(Path(sys.executable), os.environ, tmp_path, recorded.root) as process:
+    beside, mark = tmp_path / "beside", tmp_path / "it ran"
+    beside.mkdir()
+    variables = {**os.environ, "TMPDIR": str(beside), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    with Repeater(Path(sys.executable), variables, tmp_path, recorded.root) as process:
         with pytest.raises(Unrepeatable, match="could not be started: no such notebook"):
             process.run({"notebook": str(tmp_path / "none.ipynb")})
         with pytest.raises(Unrepeatable, match=f"the tracking store does not say what run {'0' * 32} left: .*not found"):
@@ -473,6 +599,51 @@ def test_a_process_that_cannot_do_what_it_is_asked(recorded: Recorded, tmp_path:
         with pytest.raises(TrackingError, match=r"the verdict could not be written to the tracking store: .*not found"):
             process.keep("0" * 32, "a", "b", {})
         assert process.left(recorded.good.run_id, ["none.ipynb"]) == {"metrics": recorded.good.metrics, "models": []}
+        places = disguised(tmp_path / "model", mark), trusting(tmp_path / "trusting", "[functools.partial]"), trusting(tmp_path / "careless", "[]")
+        [[told, _], [trusted, _], [careless, _]] = process.predictions([(place, place) for place in places], "")
+    assert not mark.exists()
+    assert told["problem"].startswith("opening it could run code, and the setting allow_pickle is off: python_model.pkl is a pickle")
+    assert trusted == {"predicted": [pytest.approx(1.5)]}  # as the notebook that logged it has said
+    assert "trusted_types=['functools.partial'] says so" in careless["problem"]
+    assert list(beside.glob("mlt-model-*")) == []
+    assert list(tmp_path.glob("mlt-model-*"))  # in the process's folder, which goes with it
+
+
+def test_what_a_run_left_is_read_to_its_last_page_and_kept_beside_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store that gives one run a page, and keeps models elsewhere."""
+    import mlflow
+    from mlflow.store.entities import PagedList
+
+    made = {name: SimpleNamespace(data=SimpleNamespace(metrics={}), outputs=SimpleNamespace(model_outputs=[SimpleNamespace(model_id=name)])) for name in "abc"}
+    order = {None: ("c", "2"), "2": ("b", None)}  # newest first
+
+    def page(experiments: list[str], condition: str, order_by: list[str], page_token: str | None = None, **more: Any) -> Any:
+        assert condition == "tags.`mltoolkit.record` = 'a'"
+        name, token = order[page_token]
+        return PagedList([made[name]], token)
+
+    store = SimpleNamespace(
+        get_run=made.__getitem__, search_experiments=lambda: [SimpleNamespace(experiment_id="1")], search_runs=page, tracking_uri="sqlite://",
+        get_logged_model=lambda name: SimpleNamespace(name=f"model {name}", artifact_location="s3://"),
+    )  # fmt: skip
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda place, tracking_uri: tempfile.mkdtemp())
+    program = repeating._PROGRAM
+    told: dict[str, Any] = {"store": store, "here": str(tmp_path), "tempfile": tempfile, "runs": runs}
+    exec(program[program.index("def left") : program.index("def predictions")], told)  # noqa: S102 (what the process does)
+    models = told["left"]("a", [], str(tmp_path))["models"]
+    assert [name for name, _ in models] == ["model a", "model b", "model c"]
+    assert {Path(place).parent for _, place in models} == {tmp_path}
+
+
+def test_a_process_that_cannot_be_started_or_is_killed_at_its_answer(tmp_path: Path) -> None:
+    with pytest.raises(Unrepeatable, match=r"the environment's Python cannot be started: .*nowhere/python"):
+        Repeater(tmp_path / "nowhere/python", os.environ, tmp_path, tmp_path)
+    cut = tmp_path / "python"
+    cut.write_text("#!/bin/sh\nread place\nread order\nprintf '{\"answer\": {\"run'\nkill -9 $$\n")
+    cut.chmod(0o755)
+    with Repeater(cut, os.environ, tmp_path, tmp_path) as process, pytest.raises(Unrepeatable, match="could not be started: exit code -9"):
+        process.run({"notebook": "a.ipynb"})
 
 
 def test_sigterm_cleans_up_as_sigint_does() -> None:
@@ -549,3 +720,23 @@ def test_a_verification_tells_what_it_knows(tmp_path: Path) -> None:
     told = _told(many).splitlines()
     assert (told[0], told[1], told[-3:]) == ("different", "cell 1, stdout", ["and 5 more", "noise: 2 duration", "package: a 1 -> 2"])
     assert told_twice(compare_notebooks(new_notebook(), new_notebook())) == "twice the same"
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "\N{GRINNING FACE}" * 500, "\x00" * 3000])
+@pytest.mark.parametrize("longest", ["differences", "missing", "changed_packages", "notebook", "all"])
+def test_whatever_a_verdict_says_fits_into_a_tag(text: str, longest: str) -> None:
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    made = verification.Verification("4f" * 16, Verdict.different, repeated_run_id="5e" * 16, user="ada", host="h", page="/w/comparison.html")
+    difference = {"what": text, "verdict": "different", "original": text, "repeated": text, "cell": 3}
+    given = {"differences": [difference], "missing": [text] * 200, "changed_packages": [text] * 200, "notebook": text, "page": text, "user": text, "host": text}
+    for name, value in given.items():
+        if longest in (name, "all"):
+            setattr(made, name, value)
+    kept = verification._short(made)
+    assert len(kept) <= MAX_TAG_VAL_LENGTH
+    found: dict[str, verification.Verification] = {}
+    verification._read(kept, found)
+    [seen] = found.values()
+    assert (seen.verdict, seen.run_id, seen.repeated_run_id, seen.verified_at) == (made.verdict, made.run_id, made.repeated_run_id, made.verified_at)
+    assert text.startswith(seen.differences[0]["original"] if seen.differences else "")

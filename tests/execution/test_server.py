@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,16 @@ def test_a_port_that_is_taken(workspace: Path) -> None:
         for command in (["ui"], ["tracking", "serve"]):
             done = run(*command, "--port", port)
             assert (done.exit_code, f"port {port} is taken; name another with --port" in done.stderr) == (1, True)
+
+
+def test_a_port_that_is_taken_where_the_number_of_that_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(self: socket.socket, place: object) -> None:
+        raise OSError(48, "Address already in use")  # as macOS has it
+
+    monkeypatch.setattr(server.errno, "EADDRINUSE", 48)
+    monkeypatch.setattr(server.socket.socket, "bind", bind)
+    with pytest.raises(TrackingError, match="port 5000 is taken; name another with --port"):
+        server.listening()
 
 
 def test_names_of_a_machine_that_others_may_reach() -> None:
@@ -374,8 +386,7 @@ def test_nothing_is_left_after_a_kill(served: Any) -> None:
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty PostgreSQL database, with a password in it."""
-    for place in ("scheduling", "record"):
-        monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / place))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "record"))
     from postgresql import Server, programs
 
     binaries = programs()
@@ -452,3 +463,40 @@ def test_a_server_that_never_answers_is_given_up(workspace: Path, tmp_path: Path
     finally:
         server._end(silent, 5)
     assert silent.returncode != 0
+
+
+@pytest.mark.parametrize("left", [7, 16, 30, 60])
+def test_wherever_the_log_is_cut_no_password_is_in_it(tmp_path: Path, left: int) -> None:
+    """The end of a log is told; it may begin in the middle of an address."""
+    address = "postgresql://me:hunter2hunter2@db.example.org/x"
+    log = tmp_path / "log"
+    log.write_text(f"no connection to {address}{'.' * (600 - left)}")  # so much of it is within the last 600 characters
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+        with pytest.raises(TrackingError, match="did not start") as caught:
+            server._answering(server.Listening(port=1), ended, log, None)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """It took the port between looking for a free one and starting ours, which therefore ends."""
+
+    class Stranger(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *said: object) -> None:
+            pass
+
+    log = tmp_path / "log"
+    log.write_text("the port is in use")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        ours = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"])
+        try:
+            with pytest.raises(TrackingError, match=r"did not start.*in use"):
+                server._answering(server.Listening(port=stranger.server_address[1]), ours, log, None)
+        finally:
+            stranger.shutdown()
+            server._end(ours)

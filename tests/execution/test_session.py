@@ -18,6 +18,8 @@ import pytest
 from processes import DAEMON, Marked, wait_for
 
 from mltoolkit.errors import Cancelled, Invalid, KernelDied
+from mltoolkit.execution import provisioner
+from mltoolkit.execution.kernels import Unavailable
 from mltoolkit.execution.session import Event, KernelSession, Stop, Usage, stop_on_signals
 
 
@@ -109,6 +111,24 @@ def test_kernel_that_does_not_start(
 def test_program_of_the_kernel_is_missing(bare_workspace: Path, kernelspec: Callable[..., str], stop: Stop) -> None:
     with pytest.raises(KernelDied, match="ended while it started"), session(kernelspec("gone", "no-such-program", "{connection_file}"), stop):
         pass
+
+
+def test_what_is_done_meanwhile_is_done_once_also_if_the_zygote_refuses(
+    bare_workspace: Path, tiny: str, stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refusing(*arguments: object, meanwhile: Callable[[], None] = lambda: None, **options: object) -> None:
+        meanwhile()
+        asked.append("a zygote")
+        raise Unavailable("the zygote refused: no memory")
+
+    monkeypatch.setattr(provisioner, "warm_kernel", refusing)
+    with session(tiny, stop, meanwhile=lambda: asked.append("meanwhile")) as running:
+        assert not running.warm
+        assert ask(running, "print(1)") == (Event.done, "1\n")
+    assert asked[:2] == ["meanwhile", "a zygote"]
+    assert asked.count("meanwhile") == 1
 
 
 def test_stop_while_the_kernel_starts(bare_workspace: Path, kernelspec: Callable[..., str], mark: Marked, stop: Stop) -> None:

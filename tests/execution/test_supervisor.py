@@ -14,6 +14,7 @@ import pytest
 from processes import DAEMON, Marked, marked, wait_for
 
 import mltoolkit.execution.supervisor as supervisor
+from mltoolkit.execution import links
 
 SCRIPT = supervisor.__file__
 PYTHON = [sys.executable, "-I", "-S", "-c"]
@@ -51,6 +52,13 @@ def test_figures(mark: Marked, report: Path) -> None:
     _, said = run(mark, report, *PYTHON, "x = bytearray(200_000_000); sum(range(10_000_000))")
     assert said["peak_memory_bytes"] > 200_000_000
     assert said["cpu_s"] > 0
+
+
+def test_without_a_report(mark: Marked, tmp_path: Path) -> None:
+    """Of what is started more than once in a folder, nothing is left there."""
+    mark.env["JPY_PARENT_PID"] = str(os.getpid())
+    ended = mark.run(*links.supervised([*PYTHON, "import os; os._exit(3)"]), cwd=tmp_path)
+    assert (ended.returncode, ended.stderr, list(tmp_path.iterdir())) == (3, "", [])
 
 
 def test_unknown_program(mark: Marked, report: Path) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 from conftest import notebook_of
-from processes import wait_for
-from warm import Place, gone, zygote_folder
+from processes import gone, wait_for
+from warm import Place, zygote_folder
 
+from mltoolkit import run_notebook
 from mltoolkit.execution import kernels, zygote
 from mltoolkit.notebook import document
+from mltoolkit.record import tracking
 
 __all__ = ["zygote_folder"]  # a fixture
 
@@ -73,6 +75,25 @@ def test_what_does_not_fork_well_is_left_to_the_notebook(place: Place) -> None:
     assert state.preloaded == ["fit"]
     both = [place.execute("import prints, warns, asks, starts_thread\nasks.shell is get_ipython()", warm=warm) for warm in (True, False)]
     assert both[0].shown() == both[1].shown()
+
+
+@pytest.mark.parametrize("name", zygote.KNOWN)
+def test_what_is_known_not_to_fork_well_does_not(name: str) -> None:
+    code = f"""import importlib, sys
+from mltoolkit.execution import zygote
+trial = zygote.Trial()
+with trial.listening():
+    importlib.import_module({name!r})
+print(trial.objection())"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert said == zygote.KNOWN[name]
+
+
+def test_what_is_known_not_to_fork_well_is_not_tried(place: Place) -> None:
+    notebook(place, "all.ipynb", "import fastcore.test", "import fit")
+    assert loaded(place, "fit", "fastcore.test") == [True, False]
+    (state,) = kernels.zygotes()
+    assert state.excluded == {"fastcore.test": zygote.KNOWN["fastcore.test"]}
 
 
 def test_imports_are_learned_from_notebooks(place: Place) -> None:
@@ -301,3 +322,23 @@ def test_messages_with_files(tmp_path: Path) -> None:
 
 def test_what_differs_from_run_to_run_does_not_last() -> None:
     assert zygote.lasting({"A": "1", "MLTOOLKIT_SEED": "2", "OLDPWD": "/", "IPYNB_FILE": "x"}) == {"A": "1"}
+
+
+def test_the_first_run_in_a_workspace_warms_up_for_the_next_while_the_store_is_created(bare_workspace: Path, zygote_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_WARM", "true")
+    path = bare_workspace / "one.ipynb"
+    document.write(notebook_of("1"), path)
+    here: list[bool] = []
+    create = tracking._create
+
+    def created(store: Path, artifacts: str) -> Path:
+        here.append(bool(list(zygote_folder.rglob("*.lock"))))
+        return create(store, artifacts)
+
+    monkeypatch.setattr(tracking, "_create", created)
+    run_notebook(path)
+    wait_for(kernels.zygotes, "the zygote")
+    assert here == [True]
+    assert run_notebook(path).kernel.warm
+    assert len(kernels.zygotes()) == 1
+    assert len(list(zygote_folder.rglob("*.lock"))) == 1

@@ -15,6 +15,7 @@ from mltoolkit.errors import Status
 from mltoolkit.record import cleaning, runs, tracking
 from mltoolkit.record.dataset import load_dataset, save_dataset
 from mltoolkit.record.manifest import DatasetUse, Kernel, Run
+from mltoolkit.record.spool import Spool, Written, files, spool_folder
 
 DAY = 86400.0
 
@@ -74,6 +75,33 @@ def test_caches_go_by_age(bare_workspace: Path) -> None:
     assert names(items) == {"locks/old"}
     cleaning.remove(items)
     assert [each.name for each in (bare_workspace / ".mltoolkit" / "locks").iterdir()] == ["new"]
+
+
+def test_a_spool_goes_when_it_is_old_and_all_of_it_has_arrived(bare_workspace: Path) -> None:
+    folder = spool_folder(bare_workspace)
+    writers = {name: Spool(folder, "sqlite:///x") for name in ("arrived", "new", "waiting", "alive", "damaged")}
+    paths = {}
+    for name, writer in writers.items():
+        writer.append("log", "run", name)
+        paths[name] = writer.path
+        assert writer.path is not None
+        if name == "damaged":
+            with writer.path.open("ab") as file:
+                file.write(b"what a power cut left\n")
+        written = Written(writer.path)
+        if name != "waiting":
+            written.advance(written.size)
+        if name != "alive":
+            writer.close()
+        if name != "new":
+            os.utime(written.path, (time.time() - 40 * DAY,) * 2)
+    (item,) = cleaning.survey()
+    assert (item.kind, item.path, item.size_bytes) == ("spool", str(paths["arrived"]), os.path.getsize(item.path))
+    assert cleaning.survey(older_than=50 * DAY) == []
+    cleaning.remove([item])
+    assert {written.path for written in files(folder)} == {path for name, path in paths.items() if name != "arrived"}
+    assert len(list(folder.glob("*.shipped"))) == 3
+    writers["alive"].close()
 
 
 def test_dataset_versions_that_a_kept_run_used_stay(bare_workspace: Path) -> None:

@@ -198,6 +198,8 @@ def disguises(bomb: Bomb) -> Iterator[tuple[str, bytes]]:
     yield "cloudpickle", cloudpickle.dumps(bomb)
     yield "broken after it went off", pickle.dumps(bomb, 0)[:-1] + b"\xff\xff"
     yield "without its mark", pickle.dumps(bomb, 4)[2:]
+    for name, prefix in (("a number", b"I0x1\n0"), ("a long number", b"L0x1L\n0"), ("a text", b"V\\ud800\n0")):
+        yield f"{name} that pickletools does not know", prefix + pickle.dumps(bomb, 0)
     plain = pickle.dumps(bomb)
     for name, compress in (("gzip", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zlib", zlib.compress)):
         yield name, compress(plain)
@@ -206,10 +208,16 @@ def disguises(bomb: Bomb) -> Iterator[tuple[str, bytes]]:
     array = io.BytesIO()
     np.save(array, np.array([bomb], dtype=object), allow_pickle=True)
     yield "numpy", array.getvalue()
+    for dtype in ("O", [("a", "O")]):
+        yield f"numpy with {dtype}", array.getvalue().replace(b"'|O'", repr(dtype).encode())
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("archive/data.pkl", plain)
     yield "torch", archive.getvalue()
+    archive = io.BytesIO(b"I0x1\n0" + pickle.dumps(bomb, 0))
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("schema.json", "{}")
+    yield "a pickle that is a skops file as well", archive.getvalue()
 
 
 def test_a_bomb_is_seen_in_every_shape_under_every_name_and_does_not_go_off(tmp_path: Path, fired: Path, copy: Callable[[str], Path]) -> None:
@@ -267,6 +275,16 @@ def test_what_mlmodel_says_is_judged(copy: Callable[[str], Path], fired: Path, t
         ({"statsmodels": {"data": "model.skops"}}, "the flavor statsmodels may run code"),
         ({"pytorch": {}}, "the flavor pytorch may run code"),
         ({"xgboost": {"model_class": "subprocess.Popen"}}, "is to make an object of subprocess.Popen"),
+        ({"xgboost": {"model_class": "xgboost.compat.importlib"}}, "is to make an object of xgboost.compat.importlib"),
+        ({"xgboost": {"data": "../outside.pkl"}}, "is outside of the model"),
+        ({"onnx": {"providers": [["CPUExecutionProvider", {"backend_path": "/x.so"}]]}}, "may load libraries"),
+        ({"onnx": {"onnx_session_options": {"extra_session_config": {"a": "b"}}}}, "may load libraries"),
+        ({"python_function": {"data": "other.skops"}}, "python_function opens other.skops, which nobody looked at"),
+        ({"python_function": {"data": "../outside.pkl"}}, "python_function opens ../outside.pkl, which nobody looked at"),
+        ({"python_function": {"model_path": "other.skops"}}, "python_function opens other.skops, which nobody looked at"),
+        ({"python_function": {"loader_module": "mlflow.lightgbm"}}, "no flavor says how"),
+        ({"python_function": {"loader_module": "sklearn"}}, "it is opened by sklearn"),
+        ({"lightgbm": {"model_class": "lightgbm.sklearn.LGBMRegressor", "serialization_format": "skops", "pickled_model": "model.skops", "data": "MLmodel"}}, "MLmodel is no skops file"),
         ({"lightgbm": {"model_class": "lightgbm.sklearn.LGBMRegressor"}}, "lightgbm keeps lightgbm.sklearn.LGBMRegressor as a pickle"),
         ({"lightgbm": {"model_class": "lightgbm.sklearn.LGBMRegressor", "serialization_format": "cloudpickle"}}, "lightgbm is written as cloudpickle"),
     ]:
@@ -283,6 +301,26 @@ def test_what_mlmodel_says_is_judged(copy: Callable[[str], Path], fired: Path, t
     (model / "MLmodel").write_text(yaml.safe_dump(described))
     refused(model, "is written as pickle")
     assert not fired.exists()
+
+
+def test_a_model_of_which_no_flavor_says_how_it_is_opened_is_refused(copy: Callable[[str], Path], fired: Path) -> None:
+    """MLflow unpickles it."""
+    model = copy("safe")
+    (model / "model.bin").write_bytes(b"I0x1\n0" + pickle.dumps(Bomb(fired), 0))
+    (model / "MLmodel").write_text("flavors:\n  python_function: {loader_module: mlflow.sklearn, data: model.bin, python_version: 3.11.0}\n")
+    refused(model, "model.bin is a pickle", "no flavor says how")
+    (model / "model.bin").write_bytes((model / "model.skops").read_bytes())
+    assert len(examine(model)) == 1
+    assert not fired.exists()
+
+
+def test_a_model_inside_of_the_model_is_not_followed(copy: Callable[[str], Path], saved: Path) -> None:
+    """MLflow reads the `MLmodel` next to the file that it is to open."""
+    model = copy("safe")
+    shutil.copytree(saved / "safe", model / "sub")
+    change(model, sklearn={"pickled_model": "sub/model.skops"}, python_function={"data": "sub/model.skops", "model_path": "sub/model.skops"})
+    assert examine(model) == ["sub/MLmodel may be followed instead of the model's own"]
+    refused(model, "sub/MLmodel may be followed", flavor="pyfunc")
 
 
 def test_a_link_out_of_the_model_is_seen(copy: Callable[[str], Path], tmp_path: Path) -> None:

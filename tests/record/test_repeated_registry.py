@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -85,3 +86,40 @@ def test_without_leave_for_files_it_still_has_its_own(tmp_path: Path, shared: Fi
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     RepeatedRegistry(registry(tmp_path / "own", "sqlite:///x.db", 0))
     assert "MLFLOW_ALLOW_FILE_STORE" not in os.environ
+
+
+def test_a_model_is_there_as_a_whole_or_not_at_all(tmp_path: Path, shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    halfway, go_on = threading.Event(), threading.Event()
+    place = FileStore.get_model_version_download_uri
+
+    def broken(self: FileStore, name: str, version: str) -> str:
+        if version == "3":
+            raise MlflowException("the connection was cut")
+        return str(place(self, name, version))
+
+    def slow(self: FileStore, name: str, version: str) -> str:
+        halfway.set()
+        go_on.wait(10)
+        return str(place(self, name, version))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "get_model_version_download_uri", broken)
+        with pytest.raises(MlflowException, match="cut"):
+            own(tmp_path).get_registered_model("delay")
+    (tmp_path / "own place" / "models" / "delay" / "version-1").mkdir(parents=True)  # as of one that was killed
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "get_model_version_download_uri", slow)
+        seen: list[dict[str, str]] = []
+        first = threading.Thread(target=lambda: own(tmp_path).get_registered_model("delay"))
+        first.start()
+        assert halfway.wait(10)
+        another = threading.Thread(target=lambda: seen.append(own(tmp_path).get_registered_model("delay").aliases))
+        another.start()
+        another.join(0.2)
+        assert seen == [], "it waits for who is at it"
+        go_on.set()
+        first.join()
+        another.join()
+    assert seen == [{"champion": "1"}]
+    assert [int(each.version) for each in own(tmp_path).search_model_versions("name='delay'")] == [3, 1]

@@ -21,9 +21,9 @@ from mltoolkit.record.spool import (
     entries,
     files,
     line,
+    opened,
     parsed,
     shipping_lock,
-    target_of,
     waiting,
 )
 
@@ -61,7 +61,8 @@ def test_the_end_of_a_file_is_waited_for_as_long_as_its_process_lives(tmp_path: 
     assert logged(tmp_path) == [1, 2]
     spool.close()
     assert written.is_over()
-    assert target_of(written) == "sqlite:///x"
+    assert (first := opened(written)) is not None
+    assert first.content == "sqlite:///x"
 
 
 def test_a_full_disk_refuses_a_line_and_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,5 +152,5 @@ def test_a_file_without_its_first_line_is_for_no_store(tmp_path: Path) -> None:
     path = tmp_path / "0-1.spool"
     path.write_bytes(b"\0\0\0\n" + line("log", "run", 1))
     written = Written(path)
-    assert target_of(written) is None
+    assert opened(written) is None
     assert written.damaged == 1

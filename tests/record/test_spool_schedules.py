@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_server import FATES, Stage, ask, ended, gone, kill
+from processes import gone
+from tracking_server import FATES, Stage, ask, ended, kill
 
 from mltoolkit.record.delivery import CREATED_AS
 

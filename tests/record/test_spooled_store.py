@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +15,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-from mltoolkit.record import spool, tracking
+from mltoolkit.record import spool, spooled_store, tracking
 from mltoolkit.record.limits import ArtifactBudget, limit_uploads
 from mltoolkit.record.outlets import Outlet, _Passage
+from mltoolkit.record.remembered import remembered, unfinished
 from mltoolkit.record.shipping import sync
 from mltoolkit.record.spooled_store import LIMITED, SpooledStore
 from mltoolkit.record.stores import is_remote, plain_address, spool_of
@@ -89,7 +93,7 @@ def test_a_full_disk_is_no_reason_to_lose_a_value(client: MlflowClient, monkeypa
         client.log_param(run, "depth", 1)
 
 
-def test_limits_are_said_once(workspace: Path, client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_limits_are_said_once(client: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     store = store_of(client)
     store.budget.limit = 10
     run = client.create_run("0").info.run_id
@@ -99,19 +103,28 @@ def test_limits_are_said_once(workspace: Path, client: MlflowClient, capsys: pyt
     assert sum(len(client.get_metric_history(run, f"m{number}")) for number in range(4)) == 10
     assert LIMITED in client.get_run(run).data.tags
 
-    class Uploads:
-        def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> str:
-            return local_path
 
-        log_artifacts = log_model_artifact = log_model_artifacts = log_artifact
+@pytest.mark.parametrize("name", ["log_artifact", "log_artifacts", "log_model_artifact", "log_model_artifacts"])
+def test_uploads_are_counted_however_their_arguments_are_given(tmp_path: Path, name: str) -> None:
+    uploaded: list[tuple[Any, ...]] = []
 
+    class Uploads(TrackingServiceClient):
+        def __init__(self) -> None:
+            pass
+
+    def upload(self: Any, *given: Any, **named: Any) -> None:
+        uploaded.append((*given, *named.values()))
+
+    setattr(Uploads, name, functools.wraps(getattr(TrackingServiceClient, name))(upload))
+    owner, path = [*inspect.signature(getattr(TrackingServiceClient, name)).parameters][1:3]
     limit_uploads(Uploads, ArtifactBudget(100))
-    file = workspace / "weights"
+    file = tmp_path / "weights"
     file.write_bytes(bytes(60))
-    assert Uploads().log_artifact("run", local_path=str(file)) == str(file)
-    assert Uploads().log_artifact("run", str(workspace / "missing")) == str(workspace / "missing")
+    getattr(Uploads(), name)(**{owner: "run", path: str(file)})
+    getattr(Uploads(), name)("run", str(tmp_path / "missing"))
     with pytest.raises(MlflowException, match="weights has 60 bytes, and run has 60 of 100 already"):
-        Uploads().log_artifacts("run", str(file), "place")
+        getattr(Uploads(), name)("run", **{path: str(file)})
+    assert uploaded == [("run", str(file)), ("run", str(tmp_path / "missing"))]
 
 
 def test_secrets_pass_no_name_and_no_value(client: MlflowClient, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +147,50 @@ def test_only_the_store_of_the_workspace_is_spooled(client: MlflowClient, worksp
     assert is_remote("https://a.example.org")
     value: Any = store_of(client).engine  # what is MLflow's own is to be had
     assert value.dialect.name == "sqlite"
+
+
+def test_what_another_thread_logs_while_it_is_shipped_is_not_forgotten(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(client)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "first", 1.0)
+    ship = spooled_store.ship
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        report = ship(*args, **kwargs)
+        client.log_metric(run, "second", 2.0)
+        monkeypatch.setattr(spooled_store, "ship", ship)
+        return report
+
+    monkeypatch.setattr(spooled_store, "ship", meanwhile)
+    assert set(client.get_run(run).data.metrics) == {"first"}
+    assert set(client.get_run(run).data.metrics) == {"first", "second"}
+    assert store.settle()
+
+
+def test_who_is_asked_for_a_run_while_the_store_is_away(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(client)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "loss", 1.0)
+    looked: list[str] = []
+
+    def counted(folder: Path, run_id: str, before: Any = None) -> Any:
+        looked.append(run_id)
+        return remembered(folder, run_id, before)
+
+    monkeypatch.setattr(spooled_store, "remembered", counted)
+    store._silent_until = math.inf
+    assert client.get_run(run).data.metrics == {"loss": 1.0}
+    assert looked == [run], "the spool is read once"
+
+
+def test_a_child_that_is_renamed_after_its_end_has_ended(tmp_path: Path) -> None:
+    writer = spool.Spool(tmp_path, "sqlite:///x")
+    for run in ("child", "other", "again"):
+        writer.append("create", run, {"tags": [["mltoolkit.record", "record"]]})
+        writer.append("log", run, {"g": [["phase", "update"]]})
+        writer.append("update", run, {"status": "FINISHED" if run != "other" else "RUNNING", "end": 1, "name": None})
+        writer.append("update", run, {"status": None, "end": None, "name": "renamed"})
+    writer.append("update", "again", {"status": "RUNNING", "end": None, "name": None})
+    writer.close()
+    assert unfinished(tmp_path, "record") == ["other", "again"]
+    assert unfinished(tmp_path, "another") == []

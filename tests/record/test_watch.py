@@ -117,6 +117,34 @@ def test_all_ways_of_logging_are_seen_while_it_is_open_and_none_after(store: Mlf
     assert "eight" not in store.get_run(run_id).data.metrics
 
 
+@pytest.mark.parametrize("order", ["callback first", "logged first", "logged at the end"])
+def test_a_value_that_a_callback_has_and_autologging_logs_is_one(store: MlflowClient, order: str) -> None:
+    losses = [1.0, 0.5, 0.7, 0.7, 0.7, 0.6, 0.4]
+    late: list[Metric] = []
+    with mlflow.start_run() as run, watch(patience=5) as watching:
+        for epoch, loss in enumerate(losses):
+            if order == "logged first":
+                mlflow.log_metric("loss", loss, step=epoch)
+            watching.look({"loss": loss}, epoch)
+            if order == "callback first":
+                mlflow.log_metrics({"loss": loss}, step=epoch)
+            late.append(Metric("loss", loss, 0, epoch))
+        if order == "logged at the end":
+            store.log_batch(run.info.run_id, late)
+        assert watching.anomalies == [], "no more than four in a row were no better"
+        watching.look({"loss": 0.5}, 7)
+        for _ in range(4):
+            watching.look({"loss": 0.5}, 7)  # several of one step are several
+    assert [each.what for each in watching.anomalies] == ["stall"]
+
+
+def test_several_values_of_one_name_and_step_are_all_seen(store: MlflowClient) -> None:
+    with mlflow.start_run() as run, watch(patience=3) as watching:
+        store.log_batch(run.info.run_id, [Metric("loss", value, at, 0) for at, value in enumerate((math.nan, 1.0))])
+        store.log_batch(run.info.run_id, [Metric("loss", 2.0, at, 0) for at in range(2, 5)])
+    assert [each.what for each in watching.anomalies] == ["nan", "stall"]
+
+
 def test_values_of_any_kind_are_read_and_what_is_none_is_left_alone() -> None:
     class Tensor:
         def __float__(self) -> float:

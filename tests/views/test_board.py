@@ -86,6 +86,42 @@ def test_a_board_lists_sorts_turns_selects_and_follows(many: list[RunRow], monke
     wait_for(lambda: not any(each.name == "mltoolkit board" for each in threading.enumerate()), "nobody to ask any more")
 
 
+def test_a_new_metric_turns_no_page_and_no_click_is_lost(many: list[RunRow]) -> None:
+    made = board(limit=100)
+    made.table.sort.value = "auc"
+    made.table.older.click()
+    many.append(row(41, metrics={"new": 1.0}))
+    made.refresh()
+    assert "new" in made.table.sort.options
+    assert made.table.sort.value == "auc"
+    assert made.table.note.value.count("16 to 30 of the newest 41") == 1
+    with made.table._lock:  # as when another thread fills
+        made.table._filling = True
+        click = threading.Thread(target=lambda: setattr(made.table.lines[0][0], "value", True))
+        click.start()
+        click.join(0.2)
+        made.table._filling = False
+    click.join()
+    assert made.table.selected == [many[24].run_id]
+
+
+def test_a_job_store_that_is_away_is_told(bare_workspace: Path, many: list[RunRow], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLTOOLKIT_JOB_STORE", "postgresql://nobody@127.0.0.1:9/none")
+    made = board(every=60)
+    assert "127.0.0.1" in made.table.note.value
+    assert len(lines(made)) == LINES
+    assert "No jobs are listed" in made.jobs.value
+    said = json.loads(CliRunner().invoke(cli.main, ["board", "--json"]).stdout)
+    assert "127.0.0.1" in said["problem"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_wrong_question_makes_no_page(bare_workspace: Path) -> None:
+    refused = CliRunner().invoke(cli.main, ["board", "--find", "auc>many"])
+    assert (refused.exit_code, "a metric is a number" in refused.output) == (2, True)
+    assert not (bare_workspace / "board.html").exists()
+
+
 def test_a_store_that_is_away_is_said_and_asked_again(many: list[RunRow], monkeypatch: pytest.MonkeyPatch) -> None:
     made = board(every=0.02)
     monkeypatch.setattr(made, "refresh", lambda: 1 / 0)
@@ -96,6 +132,15 @@ def test_a_store_that_is_away_is_said_and_asked_again(many: list[RunRow], monkey
     for wrong in ({"limit": 0}, {"every": 0}):
         with pytest.raises(Invalid, match="at least one run"):
             board(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_runs_page_is_found(bare_workspace: Path) -> None:
+    folder = runs.runs_folder(bare_workspace) / ("1" * 32)
+    assert runs.page(bare_workspace, folder.name) is None
+    folder.mkdir(parents=True)
+    for name in ("comparison.html", "train.html"):
+        (folder / name).touch()
+        assert runs.page(bare_workspace, folder.name) == folder / name
 
 
 def test_what_is_asked() -> None:
@@ -150,10 +195,12 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
         assert each in shown, shown[:3000]
     assert not made.buttons["Compare"].disabled
 
+    (runs.runs_folder(workspace) / ids[0] / "comparison.html").write_text("a repetition's")
     made.table.select(ids[0])
     made.buttons["Open"].click()
     assert made.background.wait(60)
     assert "srcdoc" in made.detail.value
+    assert "a repetition" not in made.detail.value
     made.buttons["Resume"].click()
     assert made.background.wait(60)
     assert "succeeded" in made.detail.value, "which is why it cannot be gone on with"
@@ -175,7 +222,6 @@ def test_runs_are_compared_opened_and_repeated(workspace: Path, write: Callable[
     assert CliRunner().invoke(cli.main, ["board", "--find", "auc>0.7"]).output == "board.html: 1 run, 0 instances of jobs\n"
 
     (runs.runs_folder(workspace) / ids[0] / "train.ipynb").unlink()
-    rows = made.table.found.runs or [row(1)]
-    assert differing(rows[:1]) == []
+    assert differing([row(1, parameters={"depth": "1"}), row(2, parameters={"depth": "1"})]) == []
     assert "depth" in comparison_html([row(1, parameters={"depth": "1"}), row(2, parameters={"depth": "2"})], None, workspace)
     assert "No more is known" in comparison_html([row(1), row(2)], None, workspace)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -154,7 +158,59 @@ def test_a_page_that_is_gone_ends_nothing() -> None:
     assert not background.cancelling, "what is over cannot be cancelled"
 
 
+def test_what_cannot_be_shown_is_said(bare_workspace: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def paint() -> None:
+        seen.append(background.html("count"))
+        if background.ended and background.error is None:
+            raise ValueError("no picture of it")
+
+    background = Background(lambda watch, stop: "3", paint)
+    background.start()
+    assert background.wait(30)
+    assert seen[-1] == '<p class="wrong" role="alert">✗ count: ValueError: no picture of it</p>'
+    assert (background.running, background.result) == (False, "3")
+
+    form = mltoolkit.form(write("x.ipynb", "1"))
+    done = Run(run_id="1" * 32, status=Status.succeeded, notebook="x.ipynb", kernel=Kernel(name="python3"), started_at=datetime(2013, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr("mltoolkit.views.forms.result_html", lambda run: 1 / 0)
+    form.background = Background(lambda watch, stop: done, form._paint)
+    form.background.start()
+    assert form.background.wait(30)
+    assert "ZeroDivisionError" in form.live.value
+
+
+def test_a_run_ends_with_the_kernel_in_which_its_form_is(bare_workspace: Path, write: Callable[..., Path]) -> None:
+    write("slow.ipynb", SLOW)
+    program = """
+import time, mltoolkit
+form = mltoolkit.form("slow.ipynb", track=False, gate=False)
+form.run_button.click()
+while "begun" not in form.live.value and form.background.running:
+    time.sleep(0.05)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=bare_workspace, check=True, timeout=120)
+    (folder,) = (each for each in runs.runs_folder(bare_workspace).iterdir() if each.is_dir())
+    found = runs.load(folder)
+    assert found is not None
+    assert found.status is Status.cancelled
+
+
 # --- the notebook's own
+
+
+def test_parameters_and_the_inbox_load_nothing_that_runs() -> None:
+    program = "import sys, mltoolkit.views.own, mltoolkit.views.inbox\nprint({'nbclient', 'jupyter_client', 'mltoolkit.execution.run'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_values_are_copied(bare_workspace: Path, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_RUN_DIR", ".")
+    values = mltoolkit.parameters(write("a.ipynb", parameters="n: int = 1"), names={"n": 2})
+    assert copy.copy(values).n == copy.deepcopy(values).n == 2
+    with pytest.raises(AttributeError):
+        pickle.loads(pickle.dumps(values)).other  # noqa: B018, S301
 
 
 def test_own_parameters_assign_while_exploring(write: Callable[..., Path], bare_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,48 @@ def test_evidence(store: Store, bare_workspace: Path, tiny: str) -> None:
     assert "It has not run yet" in made.evidence[ALSO].value
     made.look(gone)
     assert made.background.wait(60)
+    assert "there is no flights/old@b" in made.evidence[gone.key].value
+    lost = "1" * 32
+    assert "The record of run 11111111 cannot be read here" in evidence_html(Item(**{**vars(waits), "run_id": lost}), store)
+    put(store, gone.key, state=State.failed, run_id=ids[1], attempt=2)
+    assert "train.ipynb" in evidence_html(gone, store), "an incident's run is that of its latest instance"
+    put(store, "flights/old@c", state=State.failed, attempt=2)
+    assert "It was tried 2 times without a run, and needs nothing" in evidence_html(Item(**{**vars(gone), "key": "flights/old@c"}), store)
+
+
+def test_looking_again_leaves_what_is_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = mltoolkit.inbox()
+    made.notes[WAITS].value = "auc f"
+    lines, evidence = made.rows.children, made.evidence[WAITS]
+    put(store, "flights/new@2013-03-01", state=State.failed, reason="KeyError", ended=300)
+    store.write(lambda connection: connection.execute(sa.update(INSTANCES).where(INSTANCES.c.key == ALSO).values(due=0, approval="after")))
+    made.again.click()
+    kept = {each.key for each, line in zip(made.items, made.rows.children, strict=True) if line in lines}
+    assert kept == {WAITS, FAILED, "flights/old@b"}, "of the others, one has changed and one is new"
+    assert made.notes[WAITS].value == "auc f"
+    assert made.evidence[WAITS] is evidence
+    monkeypatch.setenv("MLTOOLKIT_JOB_STORE", "postgresql://nobody@127.0.0.1:9/none")
+    made.again.click()
+    assert "127.0.0.1" in made.top.value
+    assert "not known now" in made.top.value
+    assert len(made.rows.children) == 5
+    made.buttons[WAITS, "Approve"].click()
+    assert "127.0.0.1" in made.said.value
+    monkeypatch.undo()
+    made.again.click()
+    assert "5 things wait" in made.top.value
+
+
+def test_the_job_store_is_closed(store: Store, bare_workspace: Path) -> None:
+    store.close()
+    gc.disable()
+    try:
+        assert CliRunner().invoke(cli.main, ["inbox"]).exit_code == 0
+        mltoolkit.inbox()
+        opened = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+    finally:
+        gc.enable()
+    assert not [each for each in opened if each.startswith(str(bare_workspace / ".mltoolkit"))]
 
 
 def test_without_jobs_nothing_waits(bare_workspace: Path) -> None:
@@ -119,7 +163,5 @@ def test_without_jobs_nothing_waits(bare_workspace: Path) -> None:
     assert CliRunner().invoke(cli.main, ["inbox"]).output == "nothing waits for you\n"
     assert "Nothing waits for you" in made.top.value
     assert "widget-view" in str(made._repr_mimebundle_())
-    made.notes["x@y"] = made.again
-    made.again.value = ""
     made.act(Item("failed", "x@y", "x", "y", "failed", ""), "Retry")
     assert "there is no job store" in made.said.value

@@ -75,7 +75,6 @@ def test_who_has_no_token_gets_nothing(lab: Lab) -> None:
     with pytest.raises(urllib.error.HTTPError, match="403"):
         opener.open(urllib.request.Request(f"{lab.address}mltoolkit/run", b'{"job": "lab"}'), timeout=60)
     assert not (lab.place.root / "jobs.yaml").exists()
-    assert os.stat(f"/proc/{lab.process.pid}").st_uid == os.getuid()
     listening = Path("/proc/net/tcp").read_text()
     port = f":{int(lab.address.rstrip('/').rpartition(':')[2]):04X} "
     assert {line.split()[1] for line in listening.splitlines() if port in line and " 0A " in line} == {

@@ -44,11 +44,19 @@ def test_answers(workspace: Path, write: Callable[..., Path], monkeypatch: pytes
     assert (told["jobs"], told["findings"][0]["code"]) == ([], "JOB003")
 
 
-@pytest.mark.parametrize("path", ["../elsewhere", "/etc/passwd", "link", 3, "none.ipynb"])
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc/passwd", "link", 3, "none.ipynb", "a\0b", "a" * 5000, "circle"])
 def test_what_is_not_below_the_folder_is_refused(bare_workspace: Path, path: Any) -> None:
     (bare_workspace / "link").symlink_to("/etc/passwd")
-    with pytest.raises(Invalid, match=r"outside|no text|no file"):
+    (bare_workspace / "circle").symlink_to("circle")
+    with pytest.raises(Invalid, match=r"outside|no text|no file|is none"):
         lab_answers.findings(bare_workspace, {"path": path})
+
+
+def test_what_is_no_number_is_told_as_text() -> None:
+    told: list[str] = []
+    asking = SimpleNamespace(settings={"server_root_dir": "."}, answer=lambda root, asked: [{"auc": float("nan")}], finish=told.append)
+    asyncio.run(lab_server.Asking.reply(asking, {}))  # type: ignore[arg-type]
+    assert told == ['[{"auc": "NaN"}]']
 
 
 @pytest.mark.parametrize("asked", [{"limit": "0"}, {"limit": "1001"}, {"limit": "-1"}, {"limit": "two"}])
@@ -86,6 +94,7 @@ def test_mlflow_has_a_tile_unless_it_is_a_server_already(
     tile = lab_server.mlflow_tile()
     assert tile["launcher_entry"]["enabled"]
     assert tile["environment"] == {"JPY_PARENT_PID": str(os.getpid())}
+    assert tile["command"][4] == ""  # no report; two of them would share it
     monkeypatch.setenv("MLTOOLKIT_TRACKING_URI", "http://127.0.0.1:9")
     assert not lab_server.mlflow_tile()["launcher_entry"]["enabled"]
 
@@ -141,6 +150,15 @@ def test_a_zygote_is_started_unless_it_is_there(
     monkeypatch.setattr(kernels, "zygotes", lambda: [SimpleNamespace(socket="/its/socket")])
     lab.become(lab.wanted(port=0))
     assert len(started) == 1
+
+
+def test_jobs_that_are_worked_at_at_once_share_no_report(bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(lab_answers.subprocess, "run", lambda command, **options: commands.append(command))
+    for date in ("2026-05-04", "2026-05-05"):
+        lab_answers._work(bare_workspace, f"p/a@{date}", alone=False)
+    assert [each[4] for each in commands] == ["", ""]
+    assert [each[-2] for each in commands] == ["2026-05-04", "2026-05-05"]
 
 
 def test_a_job_is_not_added_where_it_cannot_be(bare_workspace: Path, write: Callable[..., Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,30 @@ def test_columns_are_pictures(frame: pd.DataFrame) -> None:
     assert sum(profile(frame["delay"]).bars) == 99
     assert profile(frame["gone"]).words == "no numbers"
     assert profile(pd.Series([[1], [2]])).distinct == 2
+    assert profile(pd.Series([1, [2]])).distinct == 2
+    assert profile(pd.Series([1 + 2j])).words == "(1+2j) 1"
+    for values, bars in (([10**17] * 5, [5]), ([1e16, 1e16 + 2], [1, 1]), ([-1.7e308, 1.7e308], [1, 1]), ([1.7e308] * 2, [2])):
+        assert [each for each in profile(pd.Series(values)).bars if each] == bars
+    assert "median 1.7e+308" in profile(pd.Series([1.7e308] * 2)).words
     assert "<rect" not in bars_svg(profile(frame["gone"]))
     shown = profiles_html(frame.assign(nested=[[1]] * 100), limit=7)
     assert "and 2 more columns" in shown
     assert "<b>OO" not in shown
     assert shown.count("<svg") == 7
+
+
+def test_strange_columns_are_looked_at(bare_workspace: Path) -> None:
+    strange = pd.DataFrame({"constant": [10**17] * 9, "wide": [*[1.7e308] * 8, -1.7e308], "steep": [*[5e-324] * 5, *[1.0] * 3, 1.7e308], "lists": [[1, 2]] * 9})
+    mltoolkit.save_dataset(strange, "strange")
+    mltoolkit.save_dataset(strange.head(8), "strange")
+    made = mltoolkit.look("strange")
+    assert made.kinds == ["random", "extreme", "rare", "changed"]
+    for kind in made.kinds:
+        made.kind.value = kind
+        assert "<table>" in made.rows.value or "no such rows" in made.rows.value
+    assert extreme(strange, 2).index.tolist() == [8, 5]
+    assert extreme(strange.assign(phase=1 + 2j).head(1)).empty
+    assert mispredicted(pd.DataFrame({"p": [1j, 2j], "late": [1j, 1j]}), "p", "late").index.tolist() == [1]
 
 
 def test_violations(frame: pd.DataFrame) -> None:
@@ -79,8 +99,8 @@ def test_somebody_looks(bare_workspace: Path, frame: pd.DataFrame, monkeypatch: 
     later.loc[0, "delay"] = -99.0
     mltoolkit.save_dataset(later, "flights/2013", contract=contract)
     now = [0.0]
+    monkeypatch.setattr("mltoolkit.views.look.time", SimpleNamespace(monotonic=lambda: now[0]))
     made = mltoolkit.look("flights/2013", prediction="p", label="late", contract=lambda data: bool(data.delay.max() < 1000))
-    made._clock, made._since = (lambda: now[0]), 0.0
     assert made.kinds == ["random", "extreme", "rare", "changed", "mispredicted"]
     shown = {}
     for kind in made.kinds[1:]:

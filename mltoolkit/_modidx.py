@@ -4574,6 +4574,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mltoolkit.settings._section': ('00_base/settings.html#_section', 'mltoolkit/settings.py'),
                                     'mltoolkit.settings.duration': ('00_base/settings.html#duration', 'mltoolkit/settings.py'),
                                     'mltoolkit.settings.get': ('00_base/settings.html#get', 'mltoolkit/settings.py'),
+                                    'mltoolkit.settings.imply': ('00_base/settings.html#imply', 'mltoolkit/settings.py'),
                                     'mltoolkit.settings.is_workspace': ('00_base/settings.html#is_workspace', 'mltoolkit/settings.py'),
                                     'mltoolkit.settings.listing': ('00_base/settings.html#listing', 'mltoolkit/settings.py'),
                                     'mltoolkit.settings.local': ('00_base/settings.html#local', 'mltoolkit/settings.py'),

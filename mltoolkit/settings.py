@@ -8,7 +8,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from .errors import SettingsError, nearest
 
 # %% auto #0
 __all__ = ['LOCAL', 'SETTINGS', 'local', 'workspace', 'is_workspace', 'project_of', 'duration', 'size', 'Setting', 'Resolved',
-           'resolve', 'get', 'listing', 'silence', 'pickles']
+           'resolve', 'get', 'listing', 'imply', 'silence', 'pickles']
 
 # %% ../nbs/00_base/01_settings.ipynb #e9b5f5e9
 LOCAL = ".mltoolkit"  # the folder of local state, below the workspace's root
@@ -246,7 +246,7 @@ def resolve(
     root = workspace(start)
     written = _read_ini(root)
     variables = [f"MLTOOLKIT_{name.upper()}", *row.environment]
-    variable = next((each for each in variables if os.environ.get(each)), None)
+    variable = next((each for each in variables if os.environ.get(each) and os.environ[each] != _implied.get(each)), None)
     if value is not None:
         raw, origin = value, "argument"
     elif variable:
@@ -298,6 +298,20 @@ def listing(
 ) -> list[Resolved]:
     """Return every setting with its value and origin, in the table's order."""
     return [resolve(name, start=start) for name in SETTINGS]
+
+# %% ../nbs/00_base/01_settings.ipynb #9a835762
+_implied: dict[str, str] = {}  # variables that `imply` has set
+
+
+def imply(
+    variables: Mapping[str, str],  # of this process's workspace; none: forget those that were implied before
+) -> None:
+    """Set environment variables for libraries that read nothing else, unless somebody has; settings do not listen to them."""
+    if not variables:
+        _implied.clear()
+    for name, value in variables.items():
+        if not os.environ.get(name):
+            os.environ[name] = _implied[name] = value
 
 # %% ../nbs/00_base/01_settings.ipynb #842d9169
 _SILENCE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

@@ -79,8 +79,7 @@ class RunContext:
     def __init__(self) -> None:
         if "MLTOOLKIT_RUN_DIR" not in os.environ and self.root is not None:  # a run's environment has it all
             with contextlib.suppress(MltoolkitError, OSError):  # a broken settings.ini must not break `import mlflow`
-                for name, value in workspace_environment(self.root).items():
-                    os.environ.setdefault(name, value)
+                settings.imply(workspace_environment(self.root))
 
     @property
     def root(self) -> Path | None:
@@ -106,6 +105,7 @@ def start_afresh() -> None:
     import sys
 
     _workspace_with_settings.cache_clear()
+    settings.imply({})
     registry = sys.modules.get("mlflow.tracking.context.registry")
     for provider in getattr(registry, "_run_context_provider_registry", ()):
         if isinstance(provider, RunContext):

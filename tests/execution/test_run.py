@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import notebook_of
 from processes import BIN, Marked, wait_for
 
 import mltoolkit
@@ -304,3 +308,24 @@ class TestWatching:
 def test_public_names() -> None:
     assert mltoolkit.run_notebook is run_notebook
     assert mltoolkit.Run is Run
+
+
+def test_a_run_belongs_to_its_own_workspace_wherever_it_is_started(workspace: Path, prepared_store: Path) -> None:
+    """Importing MLflow in one workspace sets the address of that workspace's store, which is not for others."""
+    inner = workspace / "deeper"
+    (inner / ".mltoolkit").mkdir(parents=True)
+    (inner / "settings.ini").write_text("[mltoolkit]\n")
+    shutil.copy(prepared_store, inner / ".mltoolkit" / "mlflow.db")
+    document.write(notebook_of("import mlflow\nmlflow.log_metric('m', 1)"), inner / "one.ipynb")
+    code = """import mlflow, os
+from mltoolkit import run_notebook, settings
+print(os.environ["MLFLOW_TRACKING_URI"], settings.get("tracking_uri"), settings.get("tracking_uri", start="deeper"))
+print(run_notebook("deeper/one.ipynb").metrics)
+os.environ["MLFLOW_TRACKING_URI"] = "sqlite:////elsewhere.db"
+print(settings.get("tracking_uri", start="deeper"))"""
+    env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    said = subprocess.run([sys.executable, "-c", code], cwd=workspace, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    here, there = (f"sqlite:///{folder}/.mltoolkit/mlflow.db" for folder in (workspace, inner))
+    assert said == [f"{here} {here} {there}", "{'m': 1.0}", "sqlite:////elsewhere.db"]
+    assert not runs.listing(start=workspace)
+    assert len(runs.listing(start=inner)) == 1

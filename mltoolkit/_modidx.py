@@ -2875,6 +2875,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mltoolkit/record/contract.py'),
                                            'mltoolkit.record.contract._found': ( '02_record/contract.html#_found',
                                                                                  'mltoolkit/record/contract.py'),
+                                           'mltoolkit.record.contract._is_no': ( '02_record/contract.html#_is_no',
+                                                                                 'mltoolkit/record/contract.py'),
                                            'mltoolkit.record.contract._number': ( '02_record/contract.html#_number',
                                                                                   'mltoolkit/record/contract.py'),
                                            'mltoolkit.record.contract._schema': ( '02_record/contract.html#_schema',

@@ -125,9 +125,16 @@ def check_contract(
     except Exception as error:  # noqa: BLE001 - whatever the function raises is its verdict
         found = _found(error)
         raise _violated(name, found or [_failure(f"{type(error).__name__}: {error}")]) from error
-    if verdict is False:
+    if _is_no(verdict):
         raise _violated(name, [_failure("returned False")])
     return described
+
+
+def _is_no(verdict: Any) -> bool:
+    """Whether a function said no: with Python's False, NumPy's, Arrow's, or a column of truths that are not all true."""
+    if str(getattr(verdict, "dtype", "")) in ("bool", "boolean"):
+        return not verdict.all()
+    return (verdict.as_py() if hasattr(verdict, "as_py") else verdict) is False
 
 
 def _failure(check: str) -> dict[str, Any]:

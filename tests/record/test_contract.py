@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
+import pyarrow as pa
 import pytest
 
 from mltoolkit.errors import ContractViolated
@@ -158,6 +159,16 @@ def test_a_schema_for_pandas_gets_a_frame():
     check_contract(schema, object(), lambda: FRAME)
     with pytest.raises(ContractViolated):
         check_contract(schema, object(), lambda: FRAME.drop(columns="a"))
+
+
+@pytest.mark.parametrize("no", [np.False_, pa.scalar(False), pd.Series([True, False]), np.array([False]), pd.Series([True, False], dtype="boolean")], ids=repr)
+def test_a_no_is_a_no_in_whatever_type(no):
+    assert "returned False" in str(violated(lambda data: no))
+
+
+@pytest.mark.parametrize("yes", [None, True, np.True_, pa.scalar(True), pd.Series([True]), pd.Series([0]), pd.DataFrame({"a": [False]}), 0], ids=repr)
+def test_anything_else_is_not(yes):
+    check_contract(lambda data: yes, FRAME)
 
 
 def test_functions():

@@ -260,7 +260,10 @@ def _is_made(store: Store) -> bool:
 
 def _sqlite_engine(address: sa.URL, busy: float) -> sa.Engine:
     if address.database:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Invalid(f"the job store {address.database} cannot be made: {error.strerror}; the setting job_store says where it is") from error
     engine = sa.create_engine(address)
 
     @sa.event.listens_for(engine, "connect")

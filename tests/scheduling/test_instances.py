@@ -370,3 +370,8 @@ class TestByHand:
         with pytest.raises(Invalid, match="never due"):
             scheduler.backfill(store, known, "b", "2013-01-02", "2013-01-03")
         assert len(scheduler.backfill(store, known, "c", "2013-01", "2013-02")) == 4
+
+
+def test_a_store_that_cannot_be_made_is_refused_with_its_place(bare_workspace: Path) -> None:
+    with pytest.raises(Invalid, match="settings.ini/jobs.db cannot be made: .*the setting job_store"):
+        open_store(url=f"sqlite:///{bare_workspace}/settings.ini/jobs.db")

@@ -373,5 +373,5 @@ class TestByHand:
 
 
 def test_a_store_that_cannot_be_made_is_refused_with_its_place(bare_workspace: Path) -> None:
-    with pytest.raises(Invalid, match="settings.ini/jobs.db cannot be made: .*the setting job_store"):
+    with pytest.raises(Invalid, match=r"settings.ini/jobs.db cannot be made: .*the setting job_store"):
         open_store(url=f"sqlite:///{bare_workspace}/settings.ini/jobs.db")

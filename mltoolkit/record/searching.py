@@ -99,7 +99,8 @@ def pages(
     having: Sequence[Having] = (),  # what MLflow's language cannot say of parameters; looked at only where that saves reading runs
 ) -> Iterator[Run]:
     """Return all runs that meet a condition, newest first; those after the first ones are looked for when they are asked for."""
-    store, size = client._tracking_client.store, max(1, min(_PAGE, first))
+    store = getattr(getattr(client, "_tracking_client", None), "store", None)  # MLflow's own affair: where it is elsewhere, MLflow searches
+    size = max(1, min(_PAGE, first))
     chosen = _having(store, having) if having and is_searched_here(store) else None
     if chosen is not None and len(chosen) <= _PAGE:
         condition += f" and attributes.run_id IN ({_listed(chosen)})" if chosen else " and attributes.run_id = ''"

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -177,8 +176,6 @@ def test_more_runs_than_a_page(workspace: Path) -> None:
 
     class SmallPages:
         """A store that answers with three runs at a time."""
-
-        _tracking_client = SimpleNamespace(store=None)  # a server's
 
         def search_experiments(self) -> Any:
             return store.search_experiments()

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,13 +184,16 @@ def _log(log: Any, event: str, node: Any) -> None:
 def _bounded(
     limit: int | None,  # bytes
 ) -> Iterator[list[str]]:  # what was said if the limit was exceeded
-    """End what uses more memory than the job may; the processes of this one are counted together."""
+    """End what uses more memory than the job may; the processes that this one starts from now on are counted together."""
     said: list[str] = []
     if not limit:
         yield said
         return
-    over = threading.Event()
-    watcher = threading.Thread(target=_watch_memory, args=(limit, over, said), daemon=True)
+    import psutil
+
+    here, over = psutil.Process(), threading.Event()
+    others = set(here.children())
+    watcher = threading.Thread(target=_watch_memory, args=(limit, lambda: [each for each in here.children() if each not in others], over, said), daemon=True)
     watcher.start()
     try:
         yield said
@@ -199,14 +202,13 @@ def _bounded(
         watcher.join()
 
 
-def _watch_memory(limit: int, over: threading.Event, said: list[str]) -> None:
+def _watch_memory(limit: int, started: Callable[[], list[Any]], over: threading.Event, said: list[str]) -> None:
     import psutil
 
-    here = psutil.Process()
     while not over.wait(0.2):
         sizes: dict[psutil.Process, int] = {}
         with contextlib.suppress(psutil.Error, OSError):  # processes come and go while they are listed
-            for process in here.children(recursive=True):
+            for process in [each for child in started() for each in (child, *child.children(recursive=True))]:
                 with contextlib.suppress(psutil.Error):
                     sizes[process] = process.memory_info().rss
         if sum(sizes.values()) > limit:

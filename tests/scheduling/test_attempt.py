@@ -74,6 +74,16 @@ def test_memory_has_a_limit(order: Callable[..., Order]) -> None:
     assert "its limit is 300 MB" in result["reason"]
 
 
+def test_memory_of_what_was_there_before_is_not_the_attempts(order: Callable[..., Order]) -> None:
+    code = "held = bytearray(350_000_000); held[::4096] = b'x' * len(held[::4096]); print('x', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert perform(order("import time; time.sleep(1)", memory=300_000_000))["state"] == "succeeded"
+        assert other.poll() is None
+        other.communicate(b"\n")
+
+
 def test_a_full_disk_while_publishing_is_a_failure_that_says_so(order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

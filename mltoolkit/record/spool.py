@@ -27,8 +27,8 @@ class Entry(NamedTuple):
     """One thing that was logged."""
 
     time: int  # nanoseconds since the epoch
-    operation: str  # `open`, `known`, `create`, `log`, `update`, `inputs`, `untag` or `artifact`
-    run: str  # the id by which the process knows the run
+    operation: str  # `open`, `known`, `create`, `log`, `update`, `inputs`, `outputs`, `untag` or `artifact`; `model`, `known model`, `describe` or `finalize`
+    run: str  # the id by which the process knows the run, or the model
     content: Any  # JSON
     file: Path = Path()
     end: int = 0  # offset of the next line in the file

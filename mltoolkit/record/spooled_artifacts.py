@@ -5,17 +5,24 @@
 # %% ../../nbs/02_record/05h_spooled_artifacts.ipynb #56397882
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .delivery import PENDING
-from .stores import plain_address, spool_of
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from .delivery import PENDING, pending_address
+from .environment import with_variables, without_credentials
+from .logged_models import is_model
+from .spool import entries, files
+from .stores import direct, plain_address, spool_of
 
 # %% auto #0
-__all__ = ['open_repository', 'keep', 'pending_place']
+__all__ = ['open_repository', 'keep', 'pending_place', 'kept']
 
 # %% ../../nbs/02_record/05h_spooled_artifacts.ipynb #b8f94104
 def open_repository(
@@ -44,7 +51,7 @@ def _spooled() -> type:
         from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
         class SpooledArtifactRepository(MlflowArtifactsRepository):
-            """Uploads by way of the spool; what is asked for has been uploaded before."""
+            """Uploads by way of the spool; what is asked for is there, or still here."""
 
             asked_for = spooled_by = ""
 
@@ -57,16 +64,22 @@ def _spooled() -> type:
                 keep(self.spooled_by, self.asked_for, local_dir, artifact_path)
 
             def list_artifacts(self, path: str | None = None) -> Any:
-                _store(self.spooled_by).settle()
-                return super().list_artifacts(path)  # type: ignore[no-untyped-call]
+                return _listed(self, path)
 
             def download_artifacts(self, artifact_path: str, *args: Any, **kwargs: Any) -> Any:
                 _store(self.spooled_by).settle()
                 return super().download_artifacts(artifact_path, *args, **kwargs)  # type: ignore[no-untyped-call]
 
+            def _download_file(self, remote_file_path: str, local_path: str) -> None:
+                found = kept(_store(self.spooled_by).folder, self.asked_for).get(remote_file_path)
+                try:
+                    shutil.copyfile(found or "", local_path)
+                except FileNotFoundError:  # it is there, perhaps since a moment ago
+                    _on_server(self)._download_file(remote_file_path, local_path)
+
             def delete_artifacts(self, artifact_path: str | None = None) -> None:
                 _store(self.spooled_by).settle()
-                super().delete_artifacts(artifact_path)  # type: ignore[no-untyped-call]
+                _on_server(self).delete_artifacts(artifact_path)
 
         _REPOSITORY.append(SpooledArtifactRepository)
     return _REPOSITORY[0]
@@ -108,3 +121,66 @@ def pending_place(
     """Return the run that an address stands for and the folder in its artifacts; an empty run if it is a real address."""
     found = re.fullmatch(rf"mlflow-artifacts:/{PENDING}([^/]+)/artifacts/?(.*)", artifact_uri)
     return (found[1], found[2]) if found else ("", "")
+
+# %% ../../nbs/02_record/05h_spooled_artifacts.ipynb #4e0b7f11
+def kept(
+    folder: Path,  # of a spool
+    artifact_uri: str,
+) -> dict[str, Path]:
+    """Return the files below an address that have not been uploaded, by what they are called there."""
+    found: dict[str, Path] = {}
+    for entry in entries(files(folder), all_of_it=True, about=[b'"artifact"']):
+        if entry.operation == "artifact":
+            local = folder / entry.content["path"]
+            root = "/".join(part for part in (entry.content["uri"] or pending_address(entry.run), entry.content["place"]) if part)
+            for path in [local] if local.is_file() else local.rglob("*"):
+                address = f"{root}/{path.relative_to(local if local.is_dir() else local.parent).as_posix()}"
+                if path.is_file() and address.startswith(f"{artifact_uri}/"):
+                    found[address.removeprefix(f"{artifact_uri}/")] = path
+    return found
+
+
+def _listed(repository: Any, path: str | None) -> list[Any]:
+    """What is in a folder, on the server and here."""
+    from mlflow.entities import FileInfo
+
+    store = _store(repository.spooled_by)
+    settled = store.settle()
+    before = f"{path.strip('/')}/" if path else ""
+    waiting = {} if settled else kept(store.folder, repository.asked_for)
+    if path in waiting:  # a file
+        return []
+    here = {name.removeprefix(before): file for name, file in waiting.items() if name.startswith(before)}
+    found = {before + name.partition("/")[0]: FileInfo(before + name.partition("/")[0], "/" in name, None if "/" in name else file.stat().st_size) for name, file in here.items()}
+    try:
+        with contextlib.nullcontext() if settled else with_variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}):
+            there = _on_server(repository).list_artifacts(path) if not _only_here(repository) and (store.reachable or not found) else ()
+    except Exception:
+        if not found:
+            raise
+        there = ()
+    return [*found.values(), *(each for each in there if each.path not in found)]
+
+# %% ../../nbs/02_record/05h_spooled_artifacts.ipynb #b1c95d27
+def _only_here(repository: Any) -> bool:
+    """Whether the server knows nothing of a run or model."""
+    owner = pending_place(repository.asked_for)[0]
+    return bool(owner) and _store(repository.spooled_by).own_id(owner) == owner
+
+
+def _on_server(repository: Any) -> Any:
+    """The place of the files on the server. Raises MLflow's exception if it has none."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    owner, within = pending_place(repository.asked_for)
+    address = repository.asked_for
+    store = _store(repository.spooled_by)
+    if owner:
+        if _only_here(repository):
+            raise MlflowException(f"{owner} has no such file, and is not on {without_credentials(store.uri)} yet", error_code=RESOURCE_DOES_NOT_EXIST)
+        own = store.own_id(owner)
+        root = store.get_logged_model(own).artifact_location if is_model(own) else store.get_run(own).info.artifact_uri
+        address = f"{root}/{within}" if within else root
+    with direct():
+        return get_artifact_repository(address, tracking_uri=plain_address(repository.spooled_by))

@@ -175,9 +175,9 @@ def open_store(
     folder = spool_of(store_uri)
     uri = plain_address(store_uri)
     if folder is not None:
-        from mltoolkit.record.spooled_store import SpooledStore
+        from mltoolkit.record.spooled_models import SpooledModelStore
 
-        return SpooledStore(uri, folder)  # type: ignore[abstract]
+        return SpooledModelStore(uri, folder)  # type: ignore[abstract]
     return plain_store(uri, artifact_uri)
 
 # %% ../../nbs/02_record/05c_stores.ipynb #0a478ce8

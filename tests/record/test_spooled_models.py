@@ -1,0 +1,184 @@
+"""Logged models, by way of the spool, to a real MLflow server that is away, goes away, or loses its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tracking_server import Proxy, Stage, ended
+
+from mltoolkit.record.delivery import CREATED_AS
+
+FIT = """
+import json, mlflow, numpy as np, pathlib, time
+import mltoolkit.record.models
+from sklearn.linear_model import LogisticRegression
+
+mlflow.set_experiment(EXPERIMENT)
+X = np.arange(20.0).reshape(10, 2)
+y = np.array([0, 1] * 5)
+model = LogisticRegression().fit(X, y)
+
+def log_model(name="model", **more):
+    return mlflow.sklearn.log_model(model, name=name, serialization_format="skops", pip_requirements=["scikit-learn"], **more)
+
+def read_back(uri):
+    return float(mltoolkit.record.models.load_model(uri).coef_[0, 0]) == float(model.coef_[0, 0])
+
+def tell(**facts):
+    print(json.dumps(facts))
+"""
+TRAIN = """
+from mlflow.models import infer_signature
+
+began = time.monotonic()
+with mlflow.start_run() as run:
+    mlflow.log_params({f"p{number}": number for number in range(120)})
+    mlflow.log_metric("loss", 0.5, step=0)
+    logged = log_model(signature=infer_signature(X, model.predict_proba(X)), input_example=X[:2], metadata={"months": [1, 2]}, tags={"kind": "linear"})
+    mlflow.log_metric("predicted_rate", 0.25)
+    mlflow.log_metric("other", 0.125, step=3, model_id=logged.model_id)
+    mlflow.set_logged_model_tags(logged.model_id, {"reviewed": "yes", "gone": "soon"})
+    mlflow.delete_logged_model_tag(logged.model_id, "gone")
+took = time.monotonic() - began
+found = mlflow.get_logged_model(logged.model_id)
+tell(
+    model=logged.model_id, run=run.info.run_id, took=took, status=str(found.status), tags=found.tags, params=len(found.params), metrics=sorted(each.key for each in found.metrics),
+    info=mlflow.models.get_model_info(logged.model_uri).model_id, read=[read_back(logged.model_uri), read_back(f"runs:/{run.info.run_id}/model")],
+    outputs=[each.model_id for each in mlflow.get_run(run.info.run_id).outputs.model_outputs], last=mlflow.last_logged_model().model_id,
+    files=sorted(each.path for each in mlflow.MlflowClient().list_logged_model_artifacts(logged.model_id)),
+    searched=[each.model_id for each in mlflow.search_logged_models(filter_string=f"name = 'model' and source_run_id = '{run.info.run_id}'", output_format="list")],
+)
+"""
+LATER = """
+mlflow.models.infer_pip_requirements = lambda *_, **__: ["scikit-learn"]  # which takes some seconds
+mlflow.sklearn.autolog(log_datasets=False, serialization_format="skops")
+with mlflow.start_run() as run:
+    LogisticRegression().fit(X, y)
+(made,) = mlflow.get_run(run.info.run_id).outputs.model_outputs
+found = mlflow.get_logged_model(made.model_id)
+tell(model=made.model_id, status=str(found.status), read=read_back(found.model_uri), training="training_score" in {each.key for each in found.metrics})
+"""
+
+
+@pytest.fixture
+def stage(tracking_stage: Stage) -> Iterator[Stage]:
+    tracking_stage.proxy.delay = 0.7
+    yield tracking_stage
+    tracking_stage.proxy.fate = lambda: "well"
+
+
+class Notebook:
+    """A kernel of a run of record in a workspace of its own, behind a proxy of its own."""
+
+    def __init__(self, stage: Stage, root: Path, experiment: str) -> None:
+        self.stage, self.root, self.experiment, self.proxy = stage, root, experiment, Proxy(stage.port)
+        self.proxy.delay = 0.7
+        root.mkdir()
+        (root / "settings.ini").write_text("[mltoolkit]\n")
+        self.processes: list[int] = []
+
+    def run(self, *code: str) -> None:
+        """Begin to run code."""
+        begun = f"EXPERIMENT = {self.experiment!r}\n"
+        self.processes.append(self.stage.start("run", str(self.root), self.proxy.uri, begun + "\n".join(code), str(self.root / f"output-{len(self.processes)}")))
+
+    def told(self) -> list[dict[str, Any]]:
+        """Wait for it, and return what it told."""
+        for process in self.processes:
+            ended(process)
+        texts = [path.read_text() for path in sorted(self.root.glob("output-*"))]
+        assert not any("Traceback" in text for text in texts), texts
+        return [json.loads(line) for text in texts for line in text.splitlines() if line.startswith("{")]
+
+    def sync(self) -> int:
+        """Begin what `mltoolkit runs sync` does, with a server that is well."""
+        self.proxy.fate = lambda: "well"
+        return self.stage.start("sync", str(self.root), self.proxy.uri, str(self.root / "answer"))
+
+    def report(self, syncing: int) -> dict[str, Any]:
+        """What it came to."""
+        ended(syncing)
+        report: dict[str, Any] = json.loads((self.root / "answer").read_text())
+        assert report["complete"], report
+        rejected = self.root / ".mltoolkit" / "spool" / "rejected.jsonl"
+        assert not rejected.exists(), rejected.read_text()
+        return report
+
+
+@pytest.fixture
+def notebook(stage: Stage, tmp_path: Path) -> Iterator[Callable[[str], Notebook]]:
+    """Makes notebooks."""
+    made: list[Notebook] = []
+
+    def make(experiment: str) -> Notebook:
+        made.append(Notebook(stage, tmp_path / str(len(made)), experiment))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.proxy.close()
+
+
+def models(stage: Stage, experiment: str) -> dict[str, dict[str, Any]]:
+    """What the server has of an experiment's models, by the ids under which the notebook knows them."""
+    found = {}
+    for own, name, status, run, place in stage.rows(
+        "select m.model_id, m.name, m.status, m.source_run_id, m.artifact_location from logged_models m join experiments e on e.experiment_id = m.experiment_id"
+        " where e.name = ? and m.lifecycle_stage = 'active'", experiment,
+    ):  # fmt: skip
+        tags = dict(stage.rows("select tag_key, tag_value from logged_model_tags where model_id = ?", own))
+        assert tags[CREATED_AS] not in found, "a model is there twice"
+        folder = stage.folder / "files" / place.removeprefix("mlflow-artifacts:/")
+        found[tags[CREATED_AS]] = {
+            "id": own, "name": name, "ready": status == 2, "run": run, "tags": tags,
+            "params": dict(stage.rows("select param_key, param_value from logged_model_params where model_id = ?", own)),
+            "metrics": sorted(stage.rows("select metric_name, metric_value, metric_step, run_id from logged_model_metrics where model_id = ?", own)),
+            "outputs": stage.rows("select source_id from inputs where destination_id = ? and source_type = 'RUN_OUTPUT'", own),
+            "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
+            "MLmodel": (folder / "MLmodel").read_text() if (folder / "MLmodel").exists() else "", "place": place,
+        }  # fmt: skip
+    return found
+
+
+def told_of(told: dict[str, Any]) -> tuple[Any, ...]:
+    return told["status"], told["params"], told["metrics"], told["info"], told["last"], told["read"], told["outputs"], told["searched"]
+
+
+def expected(model: str) -> tuple[Any, ...]:
+    return "READY", 120, ["loss", "other", "predicted_rate"], model, model, [True, True], [model], [model]
+
+
+def check(stage: Stage, experiment: str, told: dict[str, Any]) -> None:
+    """The server has the one model that was trained."""
+    ((known, there),) = ((known, each) for known, each in models(stage, experiment).items() if each["name"] == "model" and each["tags"].get("kind"))
+    assert known == there["tags"][CREATED_AS]
+    assert told["model"] in (known, there["id"])
+    run = there["run"]
+    assert there["outputs"] == [(run,)]
+    assert (there["name"], there["ready"], there["params"]) == ("model", True, {f"p{number}": str(number) for number in range(120)})
+    assert there["metrics"] == [("loss", 0.5, 0, run), ("other", 0.125, 3, run), ("predicted_rate", 0.25, 0, run)]
+    assert (there["tags"]["kind"], there["tags"]["reviewed"], "gone" in there["tags"]) == ("linear", "yes", False)
+    assert there["files"] == told["files"]
+    described = {line.partition(": ")[0]: line.partition(": ")[2] for line in there["MLmodel"].splitlines()}
+    assert (described["model_id"], described["model_uuid"], described["run_id"], described["artifact_path"]) == (there["id"], there["id"], run, there["place"])
+    values = stage.rows("select key, value, step from metrics where run_uuid = ?", run)
+    assert sorted(values) == [("loss", 0.5, 0), ("other", 0.125, 3), ("predicted_rate", 0.25, 0)]
+
+
+def test_a_server_that_is_away(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
+    night = notebook("away")
+    night.proxy.fate = lambda: "refused"
+    night.run(FIT, TRAIN, LATER)
+    told, later = night.told()
+    assert told["took"] < 15
+    assert told_of(told) == expected(told["model"])
+    assert {"MLmodel", "model.skops"} <= set(told["files"])
+    assert (later["read"], later["status"], later["training"]) == (True, "READY", True)
+    night.report(night.sync())
+    auto = models(stage, "away")[later["model"]]
+    assert (auto["ready"], auto["outputs"], "model.pkl" in auto["files"] or "model.skops" in auto["files"]) == (True, [(auto["run"],)], True)
+    check(stage, "away", told)

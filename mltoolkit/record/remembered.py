@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric, Run
 
 # %% auto #0
-__all__ = ['remember', 'remembered', 'unfinished', 'history', 'remember_model', 'remembered_models', 'note_experiment',
-           'experiment']
+__all__ = ['remember', 'remembered', 'unfinished', 'history', 'facts_of', 'remembered_models', 'note_experiment', 'experiment']
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #cb6cc48c
 def remember(
@@ -99,7 +98,7 @@ class _Models:
         """Add what an entry says."""
         if entry.operation == "inputs":
             self.inputs |= {self.of(model): 0 for model in entry.content["models"]}
-        elif entry.operation == "outputs":
+        elif entry.operation in ("outputs", "known outputs"):
             self.outputs |= {self.of(model): step for model, step in entry.content}
 
     def said(self) -> tuple[Any, Any]:
@@ -149,12 +148,11 @@ def history(
     return list(found.values())
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #7c2e91b4
-def remember_model(
-    spool: Spool,
+def facts_of(
     model: LoggedModel,  # MLflow's, as its store gave it
-) -> None:
-    """Write down what a model is now."""
-    spool.append("known model", model.model_id, {name: getattr(model, name) for name in _OF_MODEL} | {"tags": list(model.tags.items()), "params": list(model.params.items())})
+) -> dict[str, Any]:
+    """Return what a model is, to be written down as a `known model`."""
+    return {name: getattr(model, name) for name in _OF_MODEL} | {"tags": list(model.tags.items()), "params": list(model.params.items())}
 
 
 _OF_MODEL = ("experiment_id", "name", "artifact_location", "creation_timestamp", "model_type", "source_run_id")
@@ -194,13 +192,13 @@ def _add_to_model(found: dict[str, dict[str, Any]], entry: Entry, own: str) -> N
             facts = content if entry.operation == "known model" else _begun_model(entry)
             found[own] = {"model_id": entry.run, "last_updated_timestamp": now, "status": LoggedModelStatus.PENDING, "metrics": {}, **facts, "tags": dict(content["tags"]), "params": dict(content["params"])}
     elif own in found:
-        facts = found[own]
-        if entry.operation == "describe":
+        facts, operation = found[own], entry.operation.removeprefix("known ")
+        if operation == "describe":
             facts["tags"].update(content["tags"])
             facts["params"].update(content["params"])
-        elif entry.operation == "untag":
+        elif operation == "untag":
             facts["tags"].pop(content, None)
-        elif entry.operation == "finalize":
+        elif operation == "finalize":
             facts["status"] = LoggedModelStatus(content)
         facts["last_updated_timestamp"] = now
 

@@ -102,7 +102,7 @@ def _ship_group(folder: Path, uri: str, group: list[Written], report: Report, un
     notes = {written.path: written for written in group}
     try:
         for entry in entries(group):
-            if entry.operation not in ("open", "known", "known model"):
+            if not entry.operation.startswith(("open", "known")):
                 delivery = delivery or Delivery(folder, _store(uri), uri)
                 delivery.add(entry)
             ends[entry.file] = entry.end

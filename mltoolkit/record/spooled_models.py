@@ -5,6 +5,7 @@
 # %% ../../nbs/02_record/05l_spooled_models.ipynb #aa42c7be
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow.utils.validation import _validate_logged_model_name
 
 from .delivery import CREATED_AS, PENDING, pending_address
 from .logged_models import new_id
-from .remembered import history, remember_model, remembered_models
+from .remembered import facts_of, history, remembered_models
 from .spooled_store import SpooledStore
 from .stores import is_remote
 
@@ -76,9 +77,17 @@ class SpooledModelStore(SpooledStore):
 def _tell(store: SpooledStore, operation: str, owner: str, content: Any, tell: Callable[[], Any]) -> list[Any]:
     """Tell the store something if all that came before has arrived there, and return what it says; else keep it."""
     answer: list[Any] = store.asked(lambda: [tell()], list) if store.settle() else []
-    if not answer:
+    if answer:
+        _note(store, f"known {operation}", owner, content)
+    else:
         store.keep(operation, owner, content)
     return answer
+
+
+def _note(store: SpooledStore, operation: str, owner: str, content: Any) -> None:
+    """Write down what the store has been told, so that it can be told of when it is away."""
+    with contextlib.suppress(OSError):  # a full disk
+        store.spool.append(operation, owner, content)
 
 
 def _create(store: SpooledStore, experiment_id: str, name: str | None, run_id: str | None, tags: Any, params: Any, kind: str | None) -> LoggedModel:
@@ -95,7 +104,7 @@ def _create(store: SpooledStore, experiment_id: str, name: str | None, run_id: s
         return _named(store, store.answered(make))
     model = store.asked(make, lambda: None) if asked else None
     if model is not None:
-        remember_model(store.spool, model)
+        _note(store, "known model", model.model_id, facts_of(model))
         return _named(store, model)
     pairs = {"tags": [[each.key, each.value] for each in marked], "params": [[each.key, each.value] for each in params]}
     store.made.add(here)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_server import Proxy, Stage, ended
+from tracking_server import Proxy, Stage, ask, ended
 
 from mltoolkit.record.delivery import CREATED_AS
 
@@ -182,3 +183,92 @@ def test_a_server_that_is_away(stage: Stage, notebook: Callable[[str], Notebook]
     auto = models(stage, "away")[later["model"]]
     assert (auto["ready"], auto["outputs"], "model.pkl" in auto["files"] or "model.skops" in auto["files"]) == (True, [(auto["run"],)], True)
     check(stage, "away", told)
+
+
+def test_a_server_that_answers_has_it_as_ever(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
+    day = notebook("well")
+    day.run(FIT, TRAIN)
+    (told,) = day.told()
+    assert told_of(told) == expected(told["model"])
+    check(stage, "well", told)
+    ((known, there),) = models(stage, "well").items()
+    assert told["model"] == there["id"] != known, "it has the id that the server gave"
+    day.report(day.sync())
+    check(stage, "well", told)
+
+
+LIGHT = """
+import json, os, pathlib, sys, time
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric
+from mltoolkit.record import spooled_store
+
+spooled_store._SLOW = spooled_store._ANSWER = PATIENCE
+client = MlflowClient()
+folder = pathlib.Path("made")
+folder.mkdir(exist_ok=True)
+run = client.create_run(EXPERIMENT_ID, run_name="light").info.run_id
+model = client.create_logged_model(EXPERIMENT_ID, name="light", source_run_id=run, params={f"p{number}": str(number) for number in range(120)}, tags={"kind": "light"})
+(folder / "MLmodel").write_text(f"artifact_path: {model.artifact_location}\\nmodel_id: {model.model_id}\\nrun_id: {run}\\n")
+(folder / "weights").write_text("1 2 3")
+print(json.dumps({"model": model.model_id, "run": run}))
+client.log_outputs(run, [LoggedModelOutput(model.model_id, 0)])
+client.log_batch(run, [Metric("auc", 0.75, 1000, 0, model_id=model.model_id)])
+client.log_model_artifacts(model.model_id, "made")
+client.set_logged_model_tags(model.model_id, {"phase": "over"})
+client.log_model_params(model.model_id, {"late": "1"})
+found = client.finalize_logged_model(model.model_id, "READY")
+assert (found.model_id, str(found.status), found.tags["phase"], found.params["late"], found.source_run_id) == (model.model_id, "READY", "over", "1", run), vars(found)
+"""
+
+
+def experiment_of(stage: Stage, name: str) -> str:
+    """Make an experiment; its id as a line of code."""
+    made = json.loads(ask(stage.port, "POST", "/api/2.0/mlflow/experiments/create", {"name": name}))["experiment_id"]
+    return f"EXPERIMENT_ID = {made!r}"
+
+
+def check_light(stage: Stage, night: Notebook) -> None:
+    (told,) = night.told()
+    ((known, there),) = models(stage, night.experiment).items()
+    run = there["run"]
+    assert told["model"] in (known, there["id"])
+    assert (there["ready"], there["outputs"], there["tags"]["phase"], there["params"]["late"], len(there["params"])) == (True, [(run,)], "over", "1", 121)
+    assert (there["metrics"], there["files"]) == ([("auc", 0.75, 0, run)], ["MLmodel", "weights"])
+    assert there["MLmodel"] == f"artifact_path: {there['place']}\nmodel_id: {there['id']}\nrun_id: {run}\n"
+    assert stage.rows("select r.run_uuid from runs r join experiments e on e.experiment_id = r.experiment_id where e.name = ? and r.lifecycle_stage = 'active'", night.experiment) == [(run,)]
+
+
+def at(number: int, fate: str, then: str = "well", do: Callable[[], object] = lambda: None) -> Callable[[], str]:
+    """One request fares badly, or from that one on all do."""
+    count = itertools.count()
+
+    def chosen() -> str:
+        now = next(count)
+        if now == number:
+            do()
+        return "well" if now < number else fate if now == number else then
+
+    return chosen
+
+
+STEPS = range(14)  # requests of a notebook with LIGHT
+
+
+def test_whichever_request_the_server_goes_away_at(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
+    nights = []
+    for number in STEPS:
+        for fate, then in (("lost", "well"), ("500", "refused") if number % 2 else ("lost", "refused")):
+            night = notebook(f"gone at {number}, {fate}, {then}")
+            night.proxy.fate = at(number, fate, then)
+            night.run(experiment_of(stage, night.experiment), "PATIENCE = 5.0", LIGHT)
+            nights.append(night)
+        assert [night.told() for night in nights[-2:]]
+    night = notebook("slow all the time")
+    night.proxy.fate = lambda: "delayed"
+    night.run(experiment_of(stage, night.experiment), "PATIENCE = 0.3", LIGHT)
+    nights.append(night)
+    for night, syncing in [(night, night.sync()) for night in nights]:
+        night.report(syncing)
+        check_light(stage, night)
+

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_server import Proxy, Stage, ask, ended
+from tracking_server import Proxy, Stage, ask, ended, kill
 
 from mltoolkit.record.delivery import CREATED_AS
 
@@ -272,3 +272,24 @@ def test_whichever_request_the_server_goes_away_at(stage: Stage, notebook: Calla
         night.report(syncing)
         check_light(stage, night)
 
+
+
+def test_wherever_the_shipper_is_killed(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
+    """After the server has done what it was asked, and before that is noted."""
+    nights = []
+    for number in (3, 5, 6, 8, 13, 16):
+        night = notebook(f"killed at {number}")
+        night.proxy.fate = lambda: "refused"
+        night.run(experiment_of(stage, night.experiment), "PATIENCE = 0.3", LIGHT)
+        nights.append((number, night))
+    killed = []
+    for number, night in nights:
+        night.told()
+        worker = stage.start("ship", str(night.root), night.proxy.uri)
+        night.proxy.fate = at(number, "lost", do=lambda worker=worker: kill(worker))  # type: ignore[misc]
+        killed.append(worker)
+    for worker in killed:
+        ended(worker)
+    for night, syncing in [(night, night.sync()) for _, night in nights]:
+        assert night.report(syncing)["delivered"] > 0
+        check_light(stage, night)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['new_id', 'is_model', 'create_model', 'models_tagged', 'add_params', 'add_outputs', 'rename']
+__all__ = ['new_id', 'is_model', 'create_model', 'models_tagged', 'add_params', 'add_outputs', 'renamed', 'rename']
 
 # %% ../../nbs/02_record/05k_logged_models.ipynb #efa57b3b
 def new_id() -> str:
@@ -88,6 +88,14 @@ def add_outputs(
 _ID = re.compile(r"\b(?:m-)?[0-9a-f]{32}\b")
 
 
+def renamed(
+    text: str,
+    of: Callable[[str], str],  # the id that something has in the store
+) -> str:
+    """Return a text with the ids of runs and models that are those of the store."""
+    return _ID.sub(lambda found: of(found[0]), text)
+
+
 def rename(
     local: Path,  # a folder or file that will be uploaded
     place: str,  # address by which the place of the files was known here
@@ -99,8 +107,8 @@ def rename(
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         if path.name == "MLmodel":
             text = path.read_text(encoding="utf-8")
-            renamed = _ID.sub(lambda found: of(found[0]), text.replace(place, uri))
-            if renamed != text:
+            new = renamed(text.replace(place, uri), of)
+            if new != text:
                 aside = local.with_name("MLmodel.aside")
-                aside.write_text(renamed, encoding="utf-8")
+                aside.write_text(new, encoding="utf-8")
                 aside.replace(path)

@@ -207,6 +207,8 @@ class Delivery:
         first = opened(Written(entry.file)) if entry.file.name else None
         record = first.run if first else os.environ.get("MLTOOLKIT_RUN_ID", "")
         put_aside(self.folder, run_id=entry.run, record=record, operation=entry.operation, content=entry.content, reason=reason)
+        if entry.operation in ("create", "model") and not self.identities.known.get(entry.run, {}).get("id"):
+            self.identities.note(entry.run, asked=None)  # nothing was made, so nothing was made twice
         self.rejected += 1
 
 

@@ -8,10 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.exceptions import MlflowException
 from tracking_server import Proxy, Stage, ask, ended, kill
 
+from mltoolkit.record import delivery, spool, spooled_store, tracking
 from mltoolkit.record.delivery import CREATED_AS
+from mltoolkit.record.outlets import Outlet, _Passage, guard_mlflow
+from mltoolkit.record.shipping import sync
+from mltoolkit.record.spooled_models import SpooledModelStore
 
 FIT = """
 import json, mlflow, numpy as np, pathlib, time
@@ -63,13 +71,18 @@ with mlflow.start_run() as run:
 found = mlflow.get_logged_model(made.model_id)
 tell(model=made.model_id, status=str(found.status), read=read_back(found.model_uri), training="training_score" in {each.key for each in found.metrics})
 """
+REGISTER = """
+began = time.monotonic()
+try:
+    log_model(name="registered", registered_model_name="delay")
+except mlflow.MlflowException as error:
+    tell(refused=str(error), model=mlflow.last_logged_model().model_id, took=time.monotonic() - began)
+"""
 
 
 @pytest.fixture
-def stage(tracking_stage: Stage) -> Iterator[Stage]:
-    tracking_stage.proxy.delay = 0.7
-    yield tracking_stage
-    tracking_stage.proxy.fate = lambda: "well"
+def stage(tracking_stage: Stage) -> Stage:
+    return tracking_stage
 
 
 class Notebook:
@@ -108,6 +121,40 @@ class Notebook:
         rejected = self.root / ".mltoolkit" / "spool" / "rejected.jsonl"
         assert not rejected.exists(), rejected.read_text()
         return report
+
+
+@pytest.fixture
+def proxy(stage: Stage) -> Iterator[Proxy]:
+    """An address that no other test has, as MLflow keeps a store for each."""
+    found = Proxy(stage.port)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def client(proxy: Proxy, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    """A client as in the kernel of a run of record, in this process."""
+    for module, name, value in ((delivery, "SETTLING", 0.5), (spooled_store, "_SILENCE", 0.1), (spooled_store, "_ANSWER", 2.0)):
+        monkeypatch.setattr(module, name, value)
+    uri = proxy.uri
+    (bare_workspace / "settings.ini").write_text(f"[mltoolkit]\ntracking_uri = {uri}\n")
+    for name, value in {"SPOOL_FOLDER": str(spool.spool_folder(bare_workspace)), "SPOOL_TARGET": uri}.items():
+        monkeypatch.setenv(f"MLTOOLKIT_{name}", value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    found = MlflowClient(uri)
+    assert isinstance(store_of(found), SpooledModelStore)
+    yield found
+    store_of(found).spool.close()
+
+
+def store_of(client: MlflowClient) -> SpooledModelStore:
+    found: SpooledModelStore = client._tracking_client.store
+    return found
+
+
+def new_experiment(stage: Stage, name: str) -> str:
+    return str(json.loads(ask(stage.port, "POST", "/api/2.0/mlflow/experiments/create", {"name": name}))["experiment_id"])
 
 
 @pytest.fixture
@@ -173,16 +220,24 @@ def check(stage: Stage, experiment: str, told: dict[str, Any]) -> None:
 def test_a_server_that_is_away(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
     night = notebook("away")
     night.proxy.fate = lambda: "refused"
-    night.run(FIT, TRAIN, LATER)
-    told, later = night.told()
+    night.run(FIT, TRAIN, LATER, REGISTER)
+    told, later, registered = night.told()
     assert told["took"] < 15
     assert told_of(told) == expected(told["model"])
     assert {"MLmodel", "model.skops"} <= set(told["files"])
     assert (later["read"], later["status"], later["training"]) == (True, "READY", True)
+    assert "delay gets no version now" in registered["refused"]
+    assert "once `mltoolkit runs sync` has shipped it, mlflow.register_model('models:/<its model_id>', 'delay') registers it" in registered["refused"]
+    assert registered["took"] < 10
     night.report(night.sync())
-    auto = models(stage, "away")[later["model"]]
+    night.run(f"import mlflow\nmlflow.register_model('models:/{registered['model']}', 'delay')")
+    there = models(stage, "away")
+    auto = there[later["model"]]
     assert (auto["ready"], auto["outputs"], "model.pkl" in auto["files"] or "model.skops" in auto["files"]) == (True, [(auto["run"],)], True)
     check(stage, "away", told)
+    night.told()
+    kept = there[registered["model"]]
+    assert stage.rows("select run_id, source from model_versions where name = 'delay'") == [(kept["run"], f"models:/{kept['id']}")]
 
 
 def test_a_server_that_answers_has_it_as_ever(stage: Stage, notebook: Callable[[str], Notebook]) -> None:
@@ -224,8 +279,7 @@ assert (found.model_id, str(found.status), found.tags["phase"], found.params["la
 
 def experiment_of(stage: Stage, name: str) -> str:
     """Make an experiment; its id as a line of code."""
-    made = json.loads(ask(stage.port, "POST", "/api/2.0/mlflow/experiments/create", {"name": name}))["experiment_id"]
-    return f"EXPERIMENT_ID = {made!r}"
+    return f"EXPERIMENT_ID = {new_experiment(stage, name)!r}"
 
 
 def check_light(stage: Stage, night: Notebook) -> None:
@@ -293,3 +347,119 @@ def test_wherever_the_shipper_is_killed(stage: Stage, notebook: Callable[[str], 
     for night, syncing in [(night, night.sync()) for _, night in nights]:
         assert night.report(syncing)["delivered"] > 0
         check_light(stage, night)
+
+
+def names(found: Any) -> list[str]:
+    return [each.name for each in found]
+
+
+def test_what_is_asked_while_the_server_is_away(stage: Stage, proxy: Proxy, client: MlflowClient, bare_workspace: Path) -> None:
+    experiment = new_experiment(stage, "asked")
+    before = client.create_logged_model(experiment, name="before", tags={"kind": "old"})
+    proxy.fate = lambda: "refused"
+    run = client.create_run(experiment).info.run_id
+    client.log_batch(run, [Metric("loss", 0.5, 1000, step) for step in range(3)])
+    made = client.create_logged_model(experiment, source_run_id=run, params={"depth": "3"}, tags={"kind": "new"}, model_type="tree")
+    client.log_outputs(run, [LoggedModelOutput(made.model_id, 2)])
+    client.log_batch(run, [Metric("auc", 0.75, 1000, 0, model_id=made.model_id)])
+    assert [each.step for each in client.get_metric_history(run, "loss")] == [0, 1, 2]
+    assert client.get_run(run).outputs.model_outputs == [LoggedModelOutput(made.model_id, 2)]
+    (bare_workspace / "model" / "data").mkdir(parents=True)
+    (bare_workspace / "model" / "MLmodel").write_text(f"model_id: {made.model_id}\n")
+    (bare_workspace / "model" / "data" / "weights").write_text("1 2 3")
+    client.log_model_artifacts(made.model_id, "model")
+    client.log_model_artifact(made.model_id, "model/data/weights")
+    client.log_artifact(run, "model/data/weights", "extra")
+
+    def files() -> Any:
+        place = Path(mlflow.artifacts.download_artifacts(made.model_uri))
+        folder = [(each.path, each.is_dir) for each in client.list_logged_model_artifacts(made.model_id, "data")]
+        below = [each.path for each in client.list_artifacts(run, "extra")]
+        return sorted(path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file() and path.name != "registered_model_meta"), folder, below
+
+    assert files() == (["MLmodel", "data/weights", "weights"], [("data/weights", False)], ["extra/weights"])
+    assert client.list_logged_model_artifacts(made.model_id, "data/weights") == []
+    with pytest.raises(MlflowException, match="please ensure that the path is correct"):
+        mlflow.artifacts.download_artifacts(f"runs:/{run}/extra/nothing")
+    for asked, expected in {
+        "params.depth = '3'": [made.name], "tags.kind != 'new'": ["before"], "metrics.auc > 0.7": [made.name], "metrics.auc > 0.8": [],
+        "model_type = 'tree' and status = 'PENDING'": [made.name], "creation_timestamp > 0": [made.name, "before"], "name = 'no'": [],
+    }.items():  # fmt: skip
+        assert names(client.search_logged_models([experiment], asked)) == expected, asked
+    assert names(client.search_logged_models([experiment], max_results=1)) == [made.name]
+    with pytest.raises(MlflowException, match="looked for by LIKE when the tracking server answers"):
+        client.search_logged_models([experiment], "name LIKE 'b%'")
+    with pytest.raises(MlflowException, match="Max retries exceeded"):
+        client.search_logged_models([experiment], order_by=[{"field_name": "metrics.auc"}])
+    with pytest.raises(MlflowException, match="Max retries exceeded"):
+        client.get_logged_model("m-" + "0" * 32)
+    with pytest.raises(MlflowException, match="Invalid model name"):
+        client.create_logged_model(experiment, name="a/b")
+    client.set_logged_model_tags(before.model_id, {"late": "yes"})
+    client.delete_logged_model_tag(before.model_id, "kind")
+    assert client.get_logged_model(before.model_id).tags == {CREATED_AS: before.tags[CREATED_AS], "late": "yes"}
+    assert str(client.finalize_logged_model(made.model_id, "READY").status) == "READY"
+
+    proxy.fate = lambda: "well"
+    assert sync(start=bare_workspace).complete
+    assert files() == (["MLmodel", "data/weights", "weights"], [("data/weights", False)], ["extra/weights"])
+    there = models(stage, "asked")[made.model_id]
+    assert (there["MLmodel"], there["metrics"]) == (f"model_id: {there['id']}\n", [("auc", 0.75, 0, there["run"])])
+    found = client.get_logged_model(made.model_id)
+    assert (found.model_id, found.source_run_id, found.artifact_location) == (made.model_id, run, there["place"])
+    assert client.get_run(run).outputs.model_outputs == [LoggedModelOutput(made.model_id, 2)]
+    assert [(each.model_id, each.source_run_id or None) for each in client.search_logged_models([experiment], order_by=[{"field_name": "metrics.auc"}])] == [(made.model_id, run), (before.model_id, None)]
+    assert len(client.get_metric_history(run, "loss")) == 3
+
+
+def test_what_the_server_refuses(stage: Stage, proxy: Proxy, client: MlflowClient, bare_workspace: Path) -> None:
+    experiment = new_experiment(stage, "refused")
+    made = client.create_logged_model(experiment, params={"depth": "3"})
+    with pytest.raises(MlflowException, match="UNIQUE constraint failed"):
+        client.log_model_params(made.model_id, {"depth": "4"})
+    proxy.fate = lambda: "refused"
+    client.log_model_params(made.model_id, {"depth": "5", "width": "8"})
+    gone = client.create_logged_model("4711", name="nowhere")
+    client.finalize_logged_model(gone.model_id, "FAILED")
+    proxy.fate = lambda: "well"
+    report = sync(start=bare_workspace)
+    assert (report.complete, report.rejected) == (True, 3)
+    refused = [json.loads(line) for line in (spool.spool_folder(bare_workspace) / "rejected.jsonl").read_text().splitlines()]
+    assert [(each["run_id"], each["operation"]) for each in refused] == [(made.model_id, "describe"), (gone.model_id, "model"), (gone.model_id, "finalize")]
+    assert client.get_logged_model(made.model_id).params == {"depth": "3", "width": "8"}
+
+
+def test_secrets_do_not_pass(stage: Stage, proxy: Proxy, client: MlflowClient, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard_mlflow()
+    monkeypatch.setattr(_Passage, "outlet", Outlet({"PASSWORD": "hunter2hunter2"}))
+    secret, experiment = "hunter2hunter2", new_experiment(stage, "secret")
+    proxy.fate = lambda: "refused"
+    made = client.create_logged_model(experiment, name=f"of {secret}", params={"word": secret}, tags={"word": secret}, model_type=secret)
+    client.log_model_params(made.model_id, {"late": secret})
+    client.set_logged_model_tags(made.model_id, {"late": secret})
+    Path("weights.txt").write_text(secret)
+    client.log_model_artifact(made.model_id, "weights.txt")
+    kept = [path.read_bytes() for path in spool.spool_folder(bare_workspace).rglob("*") if path.is_file()]
+    assert not any(secret.encode() in each for each in kept)
+    proxy.fate = lambda: "well"
+    assert sync(start=bare_workspace).rejected == 0
+    found = client.get_logged_model(made.model_id)
+    assert (found.params, found.tags["late"], found.model_type) == ({"word": "[secret:PASSWORD]", "late": "[secret:PASSWORD]"}, "[secret:PASSWORD]", "[secret:PASSWORD]")
+
+
+def test_a_database_is_told_as_ever(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = tracking.workspace_environment(workspace)["MLFLOW_TRACKING_URI"]
+    monkeypatch.setenv("MLTOOLKIT_SPOOL_FOLDER", str(spool.spool_folder(workspace)))
+    monkeypatch.setenv("MLTOOLKIT_SPOOL_TARGET", uri)
+    client = MlflowClient(uri)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "loss", 0.5)
+    made = client.create_logged_model("0", name="model", source_run_id=run, params={"depth": "3"})
+    client.log_outputs(run, [LoggedModelOutput(made.model_id, 0)])
+    client.set_logged_model_tags(made.model_id, {"kind": "tree"})
+    client.finalize_logged_model(made.model_id, "READY")
+    there = store_of(client).plain.get_logged_model(made.model_id)
+    assert (there.params, there.tags, str(there.status), there.source_run_id) == ({"depth": "3"}, {"kind": "tree"}, "READY", run)
+    assert names(client.search_logged_models(["0"], "name LIKE 'mod%'")) == ["model"]
+    assert [each.value for each in client.get_metric_history(run, "loss")] == [0.5]
+    store_of(client).spool.close()

@@ -18,7 +18,7 @@ from tracking_server import Proxy, Stage, ask, ended, kill
 from mltoolkit.record import delivery, spool, spooled_store, tracking
 from mltoolkit.record.delivery import CREATED_AS
 from mltoolkit.record.outlets import Outlet, _Passage, guard_mlflow
-from mltoolkit.record.shipping import sync
+from mltoolkit.record.shipping import Report, sync
 from mltoolkit.record.spooled_models import SpooledModelStore
 
 FIT = """
@@ -151,6 +151,14 @@ def client(proxy: Proxy, bare_workspace: Path, monkeypatch: pytest.MonkeyPatch) 
 def store_of(client: MlflowClient) -> SpooledModelStore:
     found: SpooledModelStore = client._tracking_client.store
     return found
+
+
+def arrived(client: MlflowClient, root: Path) -> Report:
+    """Ship all that was logged."""
+    store_of(client).spool.close()
+    report = sync(start=root)
+    assert report.complete, report
+    return report
 
 
 def new_experiment(stage: Stage, name: str) -> str:
@@ -322,6 +330,7 @@ def test_whichever_request_the_server_goes_away_at(stage: Stage, notebook: Calla
     night.proxy.fate = lambda: "delayed"
     night.run(experiment_of(stage, night.experiment), "PATIENCE = 0.3", LIGHT)
     nights.append(night)
+    assert night.told()
     for night, syncing in [(night, night.sync()) for night in nights]:
         night.report(syncing)
         check_light(stage, night)
@@ -401,7 +410,7 @@ def test_what_is_asked_while_the_server_is_away(stage: Stage, proxy: Proxy, clie
     assert str(client.finalize_logged_model(made.model_id, "READY").status) == "READY"
 
     proxy.fate = lambda: "well"
-    assert sync(start=bare_workspace).complete
+    assert arrived(client, bare_workspace).rejected == 0
     assert files() == (["MLmodel", "data/weights", "weights"], [("data/weights", False)], ["extra/weights"])
     there = models(stage, "asked")[made.model_id]
     assert (there["MLmodel"], there["metrics"]) == (f"model_id: {there['id']}\n", [("auc", 0.75, 0, there["run"])])
@@ -422,8 +431,7 @@ def test_what_the_server_refuses(stage: Stage, proxy: Proxy, client: MlflowClien
     gone = client.create_logged_model("4711", name="nowhere")
     client.finalize_logged_model(gone.model_id, "FAILED")
     proxy.fate = lambda: "well"
-    report = sync(start=bare_workspace)
-    assert (report.complete, report.rejected) == (True, 3)
+    assert arrived(client, bare_workspace).rejected == 3
     refused = [json.loads(line) for line in (spool.spool_folder(bare_workspace) / "rejected.jsonl").read_text().splitlines()]
     assert [(each["run_id"], each["operation"]) for each in refused] == [(made.model_id, "describe"), (gone.model_id, "model"), (gone.model_id, "finalize")]
     assert client.get_logged_model(made.model_id).params == {"depth": "3", "width": "8"}
@@ -442,7 +450,7 @@ def test_secrets_do_not_pass(stage: Stage, proxy: Proxy, client: MlflowClient, b
     kept = [path.read_bytes() for path in spool.spool_folder(bare_workspace).rglob("*") if path.is_file()]
     assert not any(secret.encode() in each for each in kept)
     proxy.fate = lambda: "well"
-    assert sync(start=bare_workspace).rejected == 0
+    assert arrived(client, bare_workspace).rejected == 0
     found = client.get_logged_model(made.model_id)
     assert (found.params, found.tags["late"], found.model_type) == ({"word": "[secret:PASSWORD]", "late": "[secret:PASSWORD]"}, "[secret:PASSWORD]", "[secret:PASSWORD]")
 

@@ -11,18 +11,19 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .environment import with_variables
+from .logged_models import add_outputs, add_params, create_model, is_model, models_tagged, rename
 from .spool import Entry, Written, opened
 from .stores import direct, is_final, is_remote
 
 # %% auto #0
 __all__ = ['CREATED_AS', 'SETTLING', 'REJECTED', 'PENDING', 'Postponed', 'Identities', 'insert_metrics', 'Batch', 'Delivery',
-           'put_aside', 'refused', 'created', 'settle']
+           'put_aside', 'refused', 'pending_address', 'created', 'settle']
 
 # %% ../../nbs/02_record/05d_delivery.ipynb #edc8e2d0
 CREATED_AS = "mltoolkit.created_as"  # tag: the id by which a run was begun
@@ -34,7 +35,7 @@ class Postponed(Exception):
 
 
 class Identities:
-    """The ids of runs that were begun without a server, and those that they have there."""
+    """The ids of runs and models that were begun without a server, and those that they have there."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "identities.json"
@@ -43,11 +44,11 @@ class Identities:
             self.known = json.loads(self.path.read_text())
 
     def of(self, run: str) -> str:
-        """Return the id that a run has in the store."""
+        """Return the id that a run or model has in the store."""
         return str(self.known.get(run, {}).get("id") or run)
 
     def note(self, run: str, **facts: Any) -> None:
-        """Write down what has become known of a run."""
+        """Write down what has become known of a run or model."""
         self.known[run] = {**self.known.get(run, {}), **facts}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_suffix(".aside")
@@ -55,7 +56,7 @@ class Identities:
         aside.replace(self.path)
 
     def uncertain(self) -> list[str]:
-        """Return the runs that may have been created twice."""
+        """Return the runs and models that may have been created twice."""
         return [run for run, facts in self.known.items() if facts.get("asked")]
 
 # %% ../../nbs/02_record/05d_delivery.ipynb #3928a58d
@@ -186,8 +187,7 @@ class Delivery:
     def forget(self) -> None:
         """Take away the places of what has arrived, now that it is noted."""
         for place in self.arrived:
-            with contextlib.suppress(OSError):
-                place.rmdir()
+            shutil.rmtree(place, ignore_errors=True)
         self.arrived.clear()
 
     def _attempt(self, send: Any, sent: list[Entry]) -> None:
@@ -207,6 +207,8 @@ class Delivery:
         first = opened(Written(entry.file)) if entry.file.name else None
         record = first.run if first else os.environ.get("MLTOOLKIT_RUN_ID", "")
         put_aside(self.folder, run_id=entry.run, record=record, operation=entry.operation, content=entry.content, reason=reason)
+        if entry.operation in ("create", "model") and not self.identities.known.get(entry.run, {}).get("id"):
+            self.identities.note(entry.run, asked=None)  # nothing was made, so nothing was made twice
         self.rejected += 1
 
 
@@ -247,9 +249,9 @@ def _send(delivery: Delivery, run_id: str, batch: Batch) -> None:
     """Send a batch in as many requests as the store wants."""
     from mlflow.entities import Metric, Param, RunTag
 
-    store = delivery.store
+    store, of = delivery.store, delivery.identities.of
     plain = [metric for metric in batch.metrics if len(metric) == 4]
-    rest = [metric for metric in batch.metrics if len(metric) > 4]  # of logged models
+    rest = [[*metric[:4], of(metric[4]), *metric[5:]] for metric in batch.metrics if len(metric) > 4]  # of logged models
     if delivery.limit == _BULK:
         for start in range(0, len(plain), _BULK):
             insert_metrics(store, run_id, plain[start : start + _BULK])  # type: ignore[arg-type]
@@ -283,7 +285,14 @@ def _pieces(
         yield piece
 
 # %% ../../nbs/02_record/05d_delivery.ipynb #cb0868cc
-PENDING = "pending-"  # before the name of an experiment that could not be asked for
+PENDING = "pending-"  # before the name of an experiment that could not be asked for, or the id of a run or model that has no place yet
+
+
+def pending_address(
+    owner: str,  # id of a run or model
+) -> str:
+    """Return the address that stands for the files of a run or model until the store has a place for them."""
+    return f"mlflow-artifacts:/{PENDING}{owner}/artifacts"
 
 
 def _experiment(store: Any, name: str) -> str:
@@ -300,17 +309,17 @@ def created(
     experiment: str,  # id
     run: str,  # the id by which it was begun
 ) -> list[str]:
-    """Return the ids of the runs in a store that were begun as `run`, the first of them first."""
+    """Return the ids of the runs in a store that were begun as `run`, or of the models, the first of them first."""
     from mlflow.entities import ViewType
 
+    if is_model(run):
+        return sorted(models_tagged(store, experiment, CREATED_AS, run))
     found = store.search_runs([experiment], f"tags.`{CREATED_AS}` = '{run}'", ViewType.ACTIVE_ONLY, max_results=10)
     return sorted(each.info.run_id for each in found)
 
 
 def _create(delivery: Delivery, entry: Entry) -> None:
-    """Create a run, unless it is there."""
-    from mlflow.entities import RunTag
-
+    """Create a run or a model, unless it is there."""
     identities, content = delivery.identities, entry.content
     facts = identities.known.get(entry.run, {})
     if facts.get("id"):
@@ -319,25 +328,31 @@ def _create(delivery: Delivery, entry: Entry) -> None:
     experiment = _experiment(delivery.store, content["experiment"])
     there = created(delivery.store, experiment, entry.run)
     if not there and asked and 0 <= time.time() - asked < SETTLING:
-        raise Postponed("the server may still be creating a run that it was asked for before the connection was cut")
+        raise Postponed("the server may still be creating what it was asked for before the connection was cut")
     if not there:
-        tags = [RunTag(key, identities.of(value)) for key, value in content["tags"]]
         identities.note(entry.run, asked=time.time(), experiment=experiment)
-        made = delivery.store.create_run(experiment, content["user"], content["start"], tags, content["name"])
-        identities.note(entry.run, id=made.info.run_id, asked=asked)
+        make = create_model if is_model(entry.run) else _create_run
+        identities.note(entry.run, id=make(delivery.store, experiment, content, identities.of), asked=asked)
     else:
         identities.note(entry.run, id=there[0], asked=asked, experiment=experiment)
 
 
+def _create_run(store: Any, experiment: str, content: dict[str, Any], of: Callable[[str], str]) -> str:
+    from mlflow.entities import RunTag
+
+    tags = [RunTag(key, of(value)) for key, value in content["tags"]]
+    return str(store.create_run(experiment, content["user"], content["start"], tags, content["name"]).info.run_id)
+
+
 def settle(delivery: Delivery) -> bool:
-    """Delete runs that a server created a second time; tell whether all is certain."""
+    """Delete runs and models that a server created a second time; tell whether all is certain."""
     for run in delivery.identities.uncertain():
         facts = delivery.identities.known[run]
         if facts.get("id") is None or time.time() - facts["asked"] < SETTLING:
             continue
         for other in created(delivery.store, facts["experiment"], run):
             if other != facts["id"]:
-                delivery.store.delete_run(other)
+                (delivery.store.delete_logged_model if is_model(run) else delivery.store.delete_run)(other)
         delivery.identities.note(run, asked=None)
     return not delivery.identities.uncertain()
 
@@ -352,8 +367,9 @@ def _update(delivery: Delivery, entry: Entry) -> None:
 
 
 def _untag(delivery: Delivery, entry: Entry) -> None:
+    delete = delivery.store.delete_logged_model_tag if is_model(entry.run) else delivery.store.delete_tag
     try:
-        delivery.store.delete_tag(delivery.identities.of(entry.run), entry.content)
+        delete(delivery.identities.of(entry.run), entry.content)
     except Exception as error:
         if not is_final(error, delivery.uri):  # else it is gone already
             raise
@@ -364,8 +380,37 @@ def _inputs(delivery: Delivery, entry: Entry) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput
 
     datasets = [DatasetInput(Dataset(*facts), [InputTag(*tag) for tag in tags]) for facts, tags in entry.content["datasets"]]
-    models = [LoggedModelInput(model) for model in entry.content["models"]] or None
+    models = [LoggedModelInput(delivery.identities.of(model)) for model in entry.content["models"]] or None
     delivery.store.log_inputs(delivery.identities.of(entry.run), datasets, models)
+
+
+def _model(delivery: Delivery, entry: Entry) -> None:
+    """Create a model with its parameters."""
+    _create(delivery, entry)
+    add_params(delivery.store, delivery.identities.of(entry.run), entry.content["params"])
+
+
+def _describe(delivery: Delivery, entry: Entry) -> None:
+    """Give a model parameters and tags."""
+    from mlflow.entities import LoggedModelTag
+
+    own = delivery.identities.of(entry.run)
+    if entry.content["tags"]:
+        delivery.store.set_logged_model_tags(own, [LoggedModelTag(key, value) for key, value in entry.content["tags"]])
+    add_params(delivery.store, own, entry.content["params"])
+
+
+def _finalize(delivery: Delivery, entry: Entry) -> None:
+    """Say how a model came out."""
+    from mlflow.entities import LoggedModelStatus
+
+    delivery.store.finalize_logged_model(delivery.identities.of(entry.run), LoggedModelStatus(entry.content))
+
+
+def _outputs(delivery: Delivery, entry: Entry) -> None:
+    """Say which models a run made."""
+    of = delivery.identities.of
+    add_outputs(delivery.store, of(entry.run), [(of(model), step) for model, step in entry.content])
 
 
 def _artifact(delivery: Delivery, entry: Entry) -> None:
@@ -377,16 +422,23 @@ def _artifact(delivery: Delivery, entry: Entry) -> None:
     if not local.parent.exists():
         raise _Lost(f"{local} is not there, and nothing says that it was uploaded")
     if local.exists():  # else it has arrived already
-        uri = content["uri"] or delivery.store.get_run(delivery.identities.of(entry.run)).info.artifact_uri
+        of = delivery.identities.of
+        uri = content["uri"] or _place(delivery.store, of(entry.run))
+        rename(local, pending_address(entry.run), uri, of)
         with direct(), with_variables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):  # it is tried again with the rest of the spool
             repository = get_artifact_repository(uri, tracking_uri=delivery.uri)
             upload: Any = repository.log_artifacts if local.is_dir() else repository.log_artifact
             upload(str(local), content["place"])
-        if local.is_dir():
-            shutil.rmtree(local, ignore_errors=True)
-        else:
-            local.unlink(missing_ok=True)
+        local.rename(local.with_name(".arrived"))  # as a whole, as somebody may be reading it
     delivery.arrived.append(local.parent)
 
 
-_OPERATIONS = {"create": _create, "update": _update, "untag": _untag, "inputs": _inputs, "artifact": _artifact}
+def _place(store: Any, owner: str) -> str:
+    """Where a run or model has its files."""
+    return str(store.get_logged_model(owner).artifact_location if is_model(owner) else store.get_run(owner).info.artifact_uri)
+
+
+_OPERATIONS = {
+    "create": _create, "update": _update, "untag": _untag, "inputs": _inputs, "artifact": _artifact,
+    "model": _model, "describe": _describe, "finalize": _finalize, "outputs": _outputs,
+}  # fmt: skip

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .delivery import PENDING, Identities
-from .spool import Spool, entries, files
+from .delivery import PENDING, Identities, pending_address
+from .spool import Entry, Spool, entries, files
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Metric, Run
 
 # %% auto #0
-__all__ = ['remember', 'remembered', 'unfinished', 'note_experiment', 'experiment']
+__all__ = ['remember', 'remembered', 'unfinished', 'history', 'facts_of', 'remembered_models', 'note_experiment', 'experiment']
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #cb6cc48c
 def remember(
@@ -40,6 +41,8 @@ def remembered(
     """Return a run as far as the spool knows it; None if it was not opened here."""
     from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
+    identities = Identities(folder)
+    models = _Models(before, identities)
     info: dict[str, Any] = {}
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
@@ -47,10 +50,11 @@ def remembered(
     if before is not None:
         info, params, tags = {name: getattr(before.info, name) for name in _FACTS}, dict(before.data.params), dict(before.data.tags)
         latest = {metric.key: (metric.step, metric.timestamp, metric.value) for metric in before.data._metric_objs}
-    here = {run_id, *(run for run, facts in Identities(folder).known.items() if facts.get("id") == run_id)}
+    here = _names(identities, run_id)
     for entry in entries(files(folder), all_of_it=True, about=[run.encode() for run in here]):
         if entry.run not in here:
             continue
+        models.add(entry)
         content = entry.content
         if entry.operation == "known" and before is None:
             info, params, tags = {**content["info"]}, {**content["params"], **params}, {**content["tags"], **tags}
@@ -73,13 +77,42 @@ def remembered(
         return None
     metrics = [Metric(key, value, timestamp, step) for key, (step, timestamp, value) in latest.items()]
     data = RunData(metrics, [Param(*pair) for pair in params.items()], [RunTag(*pair) for pair in tags.items()])
-    return Run(RunInfo(run_id, **info), data, before.inputs if before else None, before.outputs if before else None)
+    return Run(RunInfo(run_id, **info), data, *models.said())
+
+
+def _names(identities: Identities, owner: str) -> set[str]:
+    """The ids that a run or model has here, and in the store."""
+    return {owner, *(each for each, facts in identities.known.items() if facts.get("id") == owner)}
+
+
+class _Models:
+    """Which models a run read and made."""
+
+    def __init__(self, before: Run | None, identities: Identities) -> None:
+        self.of = identities.of
+        self.datasets = list(before.inputs.dataset_inputs) if before and before.inputs else []
+        self.inputs = {each.model_id: 0 for each in (before.inputs.model_inputs if before and before.inputs else ())}
+        self.outputs = {each.model_id: each.step for each in (before.outputs.model_outputs if before and before.outputs else ())}
+
+    def add(self, entry: Entry) -> None:
+        """Add what an entry says."""
+        if entry.operation == "inputs":
+            self.inputs |= {self.of(model): 0 for model in entry.content["models"]}
+        elif entry.operation in ("outputs", "known outputs"):
+            self.outputs |= {self.of(model): step for model, step in entry.content}
+
+    def said(self) -> tuple[Any, Any]:
+        """Return it as MLflow does."""
+        from mlflow.entities import LoggedModelInput, LoggedModelOutput, RunInputs, RunOutputs
+
+        inputs = RunInputs(self.datasets, [LoggedModelInput(model) for model in self.inputs])
+        return inputs, RunOutputs([LoggedModelOutput(*each) for each in self.outputs.items()])
 
 
 def _begun(run: str, content: dict[str, Any]) -> dict[str, Any]:
     return {
         "experiment_id": content["experiment"], "user_id": content["user"], "status": "RUNNING", "start_time": content["start"], "end_time": None,
-        "lifecycle_stage": "active", "artifact_uri": f"mlflow-artifacts:/{PENDING}{run}/artifacts", "run_name": content["name"],
+        "lifecycle_stage": "active", "artifact_uri": pending_address(run), "run_name": content["name"],
     }  # fmt: skip
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #472bfbe9
@@ -95,6 +128,99 @@ def unfinished(
         elif entry.operation == "update" and entry.run in running and entry.content["status"]:
             running[entry.run] = entry.content["status"] == "RUNNING"
     return [run for run, runs in running.items() if runs]
+
+# %% ../../nbs/02_record/05f_remembered.ipynb #5a1d0c3e
+def history(
+    folder: Path,  # of a spool
+    run_id: str,
+    key: str,  # a metric
+    before: Iterable[Metric] = (),  # what the store has of it
+) -> list[Metric]:
+    """Return all values of a metric as far as the spool knows them."""
+    from mlflow.entities import Metric
+
+    found = {(metric.timestamp, metric.step, repr(metric.value)): metric for metric in before}
+    here = _names(Identities(folder), run_id)
+    for entry in entries(files(folder), all_of_it=True, about=[run.encode() for run in here]):
+        for name, value, timestamp, step, *_ in entry.content.get("m", ()) if entry.run in here and entry.operation == "log" else ():
+            if name == key:
+                found.setdefault((timestamp, step, repr(value)), Metric(key, value, timestamp, step, run_id=run_id))
+    return list(found.values())
+
+# %% ../../nbs/02_record/05f_remembered.ipynb #7c2e91b4
+def facts_of(
+    model: LoggedModel,  # MLflow's, as its store gave it
+) -> dict[str, Any]:
+    """Return what a model is, to be written down as a `known model`."""
+    return {name: getattr(model, name) for name in _OF_MODEL} | {"tags": list(model.tags.items()), "params": list(model.params.items())}
+
+
+_OF_MODEL = ("experiment_id", "name", "artifact_location", "creation_timestamp", "model_type", "source_run_id")
+
+
+def remembered_models(
+    folder: Path,  # of a spool
+    model_id: str | None = None,  # default: all
+    before: LoggedModel | None = None,  # what the store says of it
+) -> list[LoggedModel]:
+    """Return the models that were created here, or before the eyes of the spool, as far as it knows them."""
+    from mlflow.entities import LoggedModel
+
+    identities = Identities(folder)
+    here = _names(identities, model_id) if model_id else None
+    found: dict[str, dict[str, Any]] = {}
+    if before is not None:
+        facts = before.to_dictionary()
+        metrics = {(each.key, each.timestamp, each.step, repr(each.value)): each for each in before.metrics or ()}
+        found[identities.of(before.model_id)] = {**facts, "tags": dict(facts["tags"]), "params": dict(facts["params"]), "metrics": metrics}
+    for entry in entries(files(folder), all_of_it=True, about=[each.encode() for each in here] if here else [b'"m-']):
+        if entry.operation == "log":
+            _add_metrics(found, entry, identities)
+        elif here is None or entry.run in here:
+            _add_to_model(found, entry, identities.of(entry.run))
+    return [LoggedModel(**{**facts, "metrics": list(facts["metrics"].values())}) for facts in found.values()]
+
+
+def _add_to_model(found: dict[str, dict[str, Any]], entry: Entry, own: str) -> None:
+    """Add what an entry says of a model."""
+    from mlflow.entities import LoggedModelStatus
+
+    content = entry.content
+    now = entry.time // 1_000_000
+    if entry.operation in ("model", "known model"):
+        if own not in found:
+            facts = content if entry.operation == "known model" else _begun_model(entry)
+            found[own] = {"model_id": entry.run, "last_updated_timestamp": now, "status": LoggedModelStatus.PENDING, "metrics": {}, **facts, "tags": dict(content["tags"]), "params": dict(content["params"])}
+    elif own in found:
+        facts, operation = found[own], entry.operation.removeprefix("known ")
+        if operation == "describe":
+            facts["tags"].update(content["tags"])
+            facts["params"].update(content["params"])
+        elif operation == "untag":
+            facts["tags"].pop(content, None)
+        elif operation == "finalize":
+            facts["status"] = LoggedModelStatus(content)
+        facts["last_updated_timestamp"] = now
+
+
+def _begun_model(entry: Entry) -> dict[str, Any]:
+    content = entry.content
+    return {
+        "experiment_id": content["experiment"], "name": content["name"], "model_type": content["type"], "source_run_id": content["run"],
+        "artifact_location": pending_address(entry.run), "creation_timestamp": entry.time // 1_000_000,
+    }  # fmt: skip
+
+
+def _add_metrics(found: dict[str, dict[str, Any]], entry: Entry, identities: Identities) -> None:
+    """Add the metrics that name a model."""
+    from mlflow.entities import Metric
+
+    for key, value, timestamp, step, *more in entry.content.get("m", ()):
+        own = identities.of(more[0]) if more else None
+        if own in found:
+            dataset = dict(zip(("dataset_name", "dataset_digest"), more[1:], strict=True))
+            metric = Metric(key, value, timestamp, step, found[own]["model_id"], run_id=entry.run, **dataset)
+            found[own]["metrics"].setdefault((key, timestamp, step, repr(value)), metric)
 
 # %% ../../nbs/02_record/05f_remembered.ipynb #d5610c88
 def note_experiment(folder: Path, name: str, experiment_id: str) -> None:

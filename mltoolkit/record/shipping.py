@@ -34,7 +34,7 @@ class Report:
     rejected: int = 0  # entries that the store will never take
     damaged: int = 0  # lines that could not be read
     left_bytes: int = 0
-    uncertain: int = 0  # runs of which the server may have made two
+    uncertain: int = 0  # runs and models of which the server may have made two
     reason: str = ""  # why something is left
     busy: bool = False  # somebody else is shipping
     spool: str = ""  # its folder
@@ -59,7 +59,7 @@ class Report:
         damaged = f"; {self.damaged} lines were damaged" if self.damaged else ""
         if self.complete:
             return f"{self.delivered} entries shipped{refused}{damaged}; nothing is left"
-        left = f"{self.left_bytes} bytes are left" if self.left_bytes else "a run may be there twice"
+        left = f"{self.left_bytes} bytes are left" if self.left_bytes else "a run or a model may be there twice"
         return f"{self.delivered} entries shipped{refused}{damaged}; {left} in {self.spool}" + (f": {self.reason}" if self.reason else "")
 
 
@@ -102,7 +102,7 @@ def _ship_group(folder: Path, uri: str, group: list[Written], report: Report, un
     notes = {written.path: written for written in group}
     try:
         for entry in entries(group):
-            if entry.operation not in ("open", "known"):
+            if not entry.operation.startswith(("open", "known")):
                 delivery = delivery or Delivery(folder, _store(uri), uri)
                 delivery.add(entry)
             ends[entry.file] = entry.end
@@ -113,7 +113,7 @@ def _ship_group(folder: Path, uri: str, group: list[Written], report: Report, un
         _commit(delivery, notes, ends)
         uncertain = Identities(folder).uncertain()
         if uncertain and not settle(delivery or Delivery(folder, _store(uri), uri)):
-            report.reason = "a server may have created a run twice; that shows in some seconds"
+            report.reason = "a server may have created a run or a model twice; that shows in some seconds"
     finally:
         if delivery is not None:
             report.delivered += delivery.delivered

@@ -27,8 +27,8 @@ class Entry(NamedTuple):
     """One thing that was logged."""
 
     time: int  # nanoseconds since the epoch
-    operation: str  # `open`, `known`, `create`, `log`, `update`, `inputs`, `untag` or `artifact`
-    run: str  # the id by which the process knows the run
+    operation: str  # `open`, `create`, `log`, `update`, `inputs`, `outputs`, `untag`, `artifact`, `model`, `describe`, `finalize`; `known...`: what the store has already
+    run: str  # the id by which the process knows the run, or the model
     content: Any  # JSON
     file: Path = Path()
     end: int = 0  # offset of the next line in the file

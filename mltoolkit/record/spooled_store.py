@@ -23,7 +23,7 @@ from mlflow.utils.validation import _validate_metric, _validate_param, _validate
 from .. import settings
 from ..errors import MltoolkitError
 from . import outlets
-from .delivery import CREATED_AS, PENDING, Delivery, Identities
+from .delivery import CREATED_AS, PENDING, Delivery, Identities, pending_address
 from .environment import without_credentials
 from .remembered import experiment, note_experiment, remember, remembered
 from .shipping import ship
@@ -39,7 +39,7 @@ class MetricRows:
 
     def __init__(self) -> None:
         self.names: set[str] = set()  # that MLflow takes
-        self.latest: dict[tuple[str, str], tuple[int, int, float]] = {}
+        self.latest: dict[tuple[str, str, str | None], tuple[int, int, float]] = {}
 
     def of(self, run_id: str, metrics: Any) -> list[list[Any]]:
         """Return the rows of one call. Raises MLflow's own exception for what it does not take."""
@@ -52,10 +52,11 @@ class MetricRows:
                 self.names.add(key)
             if not (-_WIDEST <= step < _WIDEST and timestamp < _WIDEST):
                 raise MlflowException.invalid_parameter_value(f"the metric {key} has step {step} and timestamp {timestamp}: a store keeps 64 bits of each")
-            before = self.latest.get((run_id, key))
+            of = (run_id, key, metric._model_id)  # a value that is logged for a model, too, is the same value
+            before = self.latest.get(of)
             if before is not None and before[1] == step and before[0] >= timestamp and (before[2] == value or value != value):
                 timestamp = _moved(timestamp, before[0])
-            self.latest[run_id, key] = (timestamp, step, value)
+            self.latest[of] = (timestamp, step, value)
             row = [key, value, timestamp, step]
             if metric._model_id is not None:
                 row += [metric._model_id, metric._dataset_name, metric._dataset_digest]
@@ -130,6 +131,7 @@ class SpooledStore(AbstractStore):
         self._infos: dict[str, RunInfo] = {}
         self._names: dict[str, str] = {}  # without secrets
         self._silent_until = 0.0
+        self.made: set[str] = set()  # ids of runs and models that were begun here
 
     @property
     def plain(self) -> Any:
@@ -193,8 +195,24 @@ class SpooledStore(AbstractStore):
 
     @_unfiltered
     def own_id(self, run_id: str) -> str:
-        """The id that a run has in the store."""
+        """The id that a run or model has in the store."""
         return Identities(self.folder).of(run_id)
+
+    @_unfiltered
+    def own_names(self) -> dict[str, str]:
+        """The ids by which this process knows what it began, by those that they have in the store."""
+        identities = Identities(self.folder) if self.made else None
+        return {identities.of(each): each for each in self.made} if identities else {}
+
+    @_unfiltered
+    def asked(self, ask: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+        """What the server says, within some seconds; if it does not answer, what is known here."""
+        return _asked(self, ask, otherwise)
+
+    @_unfiltered
+    def answered(self, ask: Callable[[], Any]) -> Any:
+        """What the server says. Raises what is in the way."""
+        return _answer(self, ask)
 
     def get_run(self, run_id: str) -> Run:
         """Return a run, with all that this process has logged to it."""
@@ -342,6 +360,11 @@ def _get_run(store: SpooledStore, run_id: str) -> Run:
     if run is None:
         run = _answer(store, lambda: store.plain.get_run(own))  # which says what is in the way
     run.info._run_id = run_id
+    if not settled and run_id in store.made:  # some of its files may be here
+        run.info._artifact_uri = pending_address(run_id)
+    names = store.own_names()
+    for model in (*(run.inputs.model_inputs if run.inputs else ()), *(run.outputs.model_outputs if run.outputs else ())):
+        model._model_id = names.get(model.model_id, model.model_id)
     store._infos[run_id] = run.info
     store._params.setdefault(run_id, {}).update(run.data.params)
     return run
@@ -357,6 +380,7 @@ def _create_run(store: SpooledStore, experiment_id: str, user_id: str, start_tim
     run = _asked(store, lambda: store.plain.create_run(experiment_id, user_id, start_time, marked, run_name), lambda: None) if asked else None
     if run is None:
         pairs = [[tag.key, tag.value] for tag in tags] + [[CREATED_AS, here]]
+        store.made.add(here)
         store.keep("create", here, {"experiment": experiment_id, "user": user_id, "start": start_time, "name": run_name, "tags": pairs, "asked": asked})
         run = remembered(store.folder, here)
         if run is None:  # it was delivered at once, the spool being full

@@ -175,9 +175,9 @@ def open_store(
     folder = spool_of(store_uri)
     uri = plain_address(store_uri)
     if folder is not None:
-        from mltoolkit.record.spooled_store import SpooledStore
+        from mltoolkit.record.spooled_models import SpooledModelStore
 
-        return SpooledStore(uri, folder)  # type: ignore[abstract]
+        return SpooledModelStore(uri, folder)  # type: ignore[abstract]
     from mlflow.tracking._tracking_service import utils
 
     return _patient_store()(uri) if is_remote(uri) else utils._get_sqlalchemy_store(uri, artifact_uri)  # type: ignore[no-untyped-call]  # one of its own: a queue and a pool are not shared
@@ -187,8 +187,12 @@ def open_registry(
     store_uri: str,
     **more: Any,
 ) -> Any:
-    """Return MLflow's own model registry for an address that begins with `mltoolkit+`."""
+    """Return the model registry of an address: one that knows of the spool if there is one before a server, else MLflow's own (entry point `mlflow.model_registry_store`)."""
     from mlflow.tracking._model_registry import utils
 
     uri = plain_address(store_uri)
+    if is_remote(uri) and spool_of(store_uri) is not None:
+        from mltoolkit.record.spooled_registry import SpooledRegistry
+
+        return SpooledRegistry(store_uri)
     return utils._get_rest_store(uri, **more) if is_remote(uri) else utils._get_sqlalchemy_store(uri)  # type: ignore[no-untyped-call]

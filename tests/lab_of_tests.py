@@ -160,3 +160,42 @@ def mltoolkit_lab(place: Place, folder: Path, runtime: Path, shown: str = "lab.i
         made.process.wait()
         kernels.stop_zygotes()
         wait_for(lambda: not inhabitants(runtime), "JupyterLab, its kernels and MLflow to be gone")
+
+
+def unnamed(tab: chromium.Tab, selector: str) -> list[str]:
+    """Whatever can be used below an element and has no name for who cannot see it."""
+    root = tab.call("DOM.getDocument")["root"]["nodeId"]
+    found = tab.call("DOM.querySelectorAll", nodeId=root, selector=f"{selector} :is(input, select, button, iframe)")["nodeIds"]
+    assert found
+    missing = []
+    for each in found:
+        (node,) = tab.call("Accessibility.getPartialAXTree", nodeId=each, fetchRelatives=False)["nodes"]
+        if not node.get("ignored") and not node.get("name", {}).get("value"):
+            missing.append(str(node))
+    return missing
+
+
+_CONTRAST = """(() => {
+  const parse = text => { const part = text.match(/[\\d.]+/g).map(Number); return text.startsWith('color(srgb') ? part.slice(0, 3).map(each => each * 255).concat(part.slice(3)) : part; };
+  const over = (top, below) => { const share = top[3] ?? 1; return [0, 1, 2].map(at => top[at] * share + below[at] * (1 - share)); };
+  const light = color => { const [r, g, b] = color.map(each => each / 255).map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const below = element => { const own = parse(getComputedStyle(element).backgroundColor); return (own[3] ?? 1) === 1 ? own.slice(0, 3) : over(own, element.parentElement ? below(element.parentElement) : [255, 255, 255]); };
+  const weak = [], seen = [];
+  for (const element of document.querySelectorAll(%s)) {
+    const text = [...element.childNodes].filter(each => each.nodeType === 3).map(each => each.data.trim()).join('');
+    if ((!text && !element.placeholder) || !element.checkVisibility()) continue;
+    for (const pseudo of text ? [''] : ['', '::placeholder']) {
+      const ground = below(element), [one, two] = [light(over(parse(getComputedStyle(element, pseudo || null).color), ground)), light(ground)].sort((a, b) => b - a);
+      const ratio = (one + 0.05) / (two + 0.05);
+      seen.push(text);
+      if (ratio < 4.5) weak.push(`${text || element.name} ${pseudo} ${element.className} ${ratio.toFixed(2)}`);
+    }
+  }
+  return [seen.length, weak];
+})()"""
+
+
+def contrast(tab: chromium.Tab, selector: str) -> tuple[int, list[str]]:
+    """How many texts are seen, and those of them that are less than 4.5 times as light or dark as what is below them."""
+    count, weak = tab.run(_CONTRAST % json.dumps(selector))
+    return count, weak

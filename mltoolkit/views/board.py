@@ -48,7 +48,7 @@ class Board:
     ) -> None:
         self.root, self.every = settings.workspace(start), every
         self.background: Background | None = None
-        self._stops = False
+        self._stops, self._pressed = False, ""
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         kit = widgets()
@@ -56,7 +56,7 @@ class Board:
         actions = {"Open": self.open, "Compare": self.compare, "Reproduce": self.reproduce, "Resume": self.resume, "Cancel": self.cancel, "Clear": self.clear}
         self.buttons = {name: kit.Button(description=name, layout={"width": "8em"}) for name in actions}
         for name, action in actions.items():
-            self.buttons[name].on_click(lambda _, action=action: action())
+            self.buttons[name].on_click(lambda _, name=name, action=action: self._press(name, action))
         self.table = Table(lambda text: listing(text, limit=limit, start=self.root), self._ready)
         title = kit.HTML(f"{SHEET}{shown(f'<h3>Runs of {plain(self.root.name)}</h3>')}")
         doing = kit.HBox(list(self.buttons.values()), layout={"flex_flow": "row wrap"})
@@ -68,11 +68,21 @@ class Board:
         self.table.refresh()
         self.jobs.value = jobs_html(self.table.found)
 
+    def _busy(self) -> bool:
+        return self.background is not None and not self.background.ended
+
+    def _press(self, name: str, action: Callable[[], None]) -> None:
+        if name in ("Cancel", "Clear") or not self._busy():
+            self._pressed = name
+            action()
+
     def _ready(self) -> None:
-        count, busy = len(self.table.selected), self.background is not None and not self.background.ended
+        """Say what can be done; the button that was pressed is not disabled meanwhile, as it would lose the focus of who works by keys."""
+        count, busy = len(self.table.selected), self._busy()
         for name, button in self.buttons.items():
-            button.disabled = name != "Clear" and (busy or (not 2 <= count <= 8 if name == "Compare" else count != 1))
-        self.buttons["Cancel"].disabled = not (busy and self._stops and self.background and not self.background.cancelling)
+            pressed = busy and name == self._pressed
+            button.disabled = name != "Clear" and not pressed and (busy or (not 2 <= count <= 8 if name == "Compare" else count != 1))
+        self.buttons["Cancel"].disabled = not (busy and self._stops) and self._pressed != "Cancel"
 
     def _act(self, doing: str, work: Callable[[Any, Any], str], *, stops: bool = False) -> None:
         """Do something that takes its time in the background, and show what it returns."""

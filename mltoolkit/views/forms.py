@@ -101,9 +101,13 @@ class Form:
         return f'<p class="muted">{plain(text)}</p>' if text else ""
 
     def _ready(self) -> None:
-        busy = self.background is not None and not self.background.ended
-        self.run_button.disabled = busy or bool(self.parameters.problems)
-        self.cancel_button.disabled = not busy or (self.background is not None and self.background.cancelling)
+        """Say what can be done; a button that somebody has pressed is not disabled, as it would lose the focus of who works by keys."""
+        self.run_button.disabled = bool(self.parameters.problems)
+        self.run_button.button_style = "" if self._busy() else "primary"
+        self.cancel_button.disabled = self.background is None
+
+    def _busy(self) -> bool:
+        return self.background is not None and not self.background.ended
 
     def values(self) -> tuple[dict[str, Any], dict[str, str]]:  # plain values and secrets, by name
         """Return what the next run is given: what is not as the notebook has it."""
@@ -115,7 +119,7 @@ class Form:
 
     def start(self) -> None:
         """Run the notebook in the background."""
-        if self.run_button.disabled:
+        if self.run_button.disabled or self._busy():
             return
         values, secrets = self.values()
         cells = [each for each in self._nb.cells if each.cell_type == "code" and each.source.strip()]

@@ -222,6 +222,7 @@ class Inbox:
             return
         self.said.value = shown(f'<p role="status">✓ {plain(said)}</p>')
         self.refresh()
+        self.again.focus()  # the button that was pressed is gone, and with it the place of who works by keys
 
     def look(self, item: Item) -> None:
         """Show the evidence of an item; it is gathered in the background."""

@@ -44,6 +44,7 @@ SHEET = """<style>
 .mlt .tiles b { display: block; font-size: 16px; font-variant-numeric: tabular-nums; } .mlt img { max-width: 100%; background: #fff; border-radius: 3px; } .mlt svg { max-width: 100%; height: auto; color: var(--mlt-ink); }
 .mlt iframe { width: 100%; height: 38em; border: 1px solid var(--mlt-line); background: #fff; } .mlt code { font-size: 12px; color: inherit; background: none; }
 .mlt summary { cursor: pointer; }
+.mlt-named label span { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 </style>"""
 
 # %% ../../nbs/08_views/00_style.ipynb #f6c1c286

@@ -53,6 +53,8 @@ class Table:
         kit = widgets()
         self.filter, self.sort, self.descending, self.live = _questions()
         self.lines = [(kit.Checkbox(indent=False, layout=_NARROW), kit.HTML(layout=_WIDE)) for _ in range(LINES)]
+        for box, _ in self.lines:
+            box.add_class("mlt-named")  # its description is its name for who cannot see the line beside it
         self.boxes = [kit.HBox(each, layout={"display": "none"}) for each in self.lines]
         self.newer, self.older = (kit.Button(description=each, layout={"width": "7em"}) for each in ("Newer", "Older"))
         self.note = kit.HTML()
@@ -93,6 +95,9 @@ class Table:
         with self._lock:
             self._first = max(0, self._first + by)
         self.fill()
+        pressed, other = (self.newer, self.older) if by < 0 else (self.older, self.newer)
+        if pressed.disabled and not other.disabled:
+            other.focus()  # what is disabled loses the focus of who works by keys
 
     def fill(self) -> None:
         """Write the lines; what is as it was is not sent to the page."""
@@ -106,7 +111,7 @@ class Table:
                 self.boxes[at].layout.display = "none" if row is None else None
                 line.value = "" if row is None else line_html(row)
                 box.value = row is not None and row.run_id in self.selected
-                box.tooltip = "" if row is None else f"select run {row.run_id[:8]}"
+                box.description = box.tooltip = "" if row is None else f"select run {row.run_id[:8]}"
             self._filling = False
             self.newer.disabled, self.older.disabled = self._first == 0, self._first + LINES >= len(rows)
             self._say(len(rows))

@@ -125,8 +125,9 @@ class Tab:
 
     def press(self, key: str, shift: bool = False, alt: bool = False, control: bool = False) -> None:
         """Press a key and let it go: a letter, a digit, or one with a name."""
-        number = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "ArrowUp": 38, "ArrowDown": 40}.get(key) or ord(key.upper())
-        code = key if len(key) > 1 else f"Digit{key}" if key.isdigit() else f"Key{key.upper()}"
+        named = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        number = named.get(key) or ord(key.upper())
+        code = key if len(key) > 1 else "Space" if key == " " else f"Digit{key}" if key.isdigit() else f"Key{key.upper()}"
         text = {} if alt or control else {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
         names = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": alt + 2 * control + 8 * shift}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **text, **names)

@@ -51,7 +51,10 @@ def test_a_form_is_filled_in_run_and_cancelled(bare_workspace: Path, write: Call
     begun = time.monotonic()
     form.run_button.click()
     assert time.monotonic() - begun < 5, "it does not wait"
-    assert (form.run_button.disabled, form.cancel_button.disabled) == (True, False)
+    first = form.background
+    form.run_button.click()
+    assert form.background is first, "one at a time"
+    assert (form.run_button.disabled, form.cancel_button.disabled) == (False, False), "what is disabled loses the focus"
     run = form.wait(120)
     assert run is not None, form.live.value
     assert (run.status, run.trigger, run.given, run.secrets) == (Status.succeeded, "interactive", ["note", "rows"], ["key"])
@@ -62,7 +65,9 @@ def test_a_form_is_filled_in_run_and_cancelled(bare_workspace: Path, write: Call
     assert "hunter2" not in shown
     assert "<script" not in shown
     assert "\x1b" not in shown
-    assert (form.run_button.disabled, form.cancel_button.disabled) == (False, True)
+    assert (form.run_button.disabled, form.run_button.button_style) == (False, "primary")
+    form.cancel_button.click()  # there is nothing to cancel
+    assert form.run is run
     form.page_button.value = True
     assert "srcdoc" in form.page.value
     form.page_button.value = False
@@ -76,7 +81,7 @@ def test_a_form_is_filled_in_run_and_cancelled(bare_workspace: Path, write: Call
     wait_for(lambda: "begun" in slow.live.value, "what the run says to be shown")
     assert "0 of 1 cells" in slow.live.value
     slow.cancel_button.click()
-    assert slow.cancel_button.disabled
+    assert not slow.cancel_button.disabled, "it keeps the focus"
     stopped = slow.wait(60)
     assert stopped is not None
     assert stopped.status is Status.cancelled

@@ -21,6 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "05_check.ipynb": {"rounds": 1, "notebooks": 200, "peers": False},
     "06_tracking.ipynb": {"rounds": 1, "steps": 1000, "slow_steps": 20, "runs": 10_000},
     "07_reproduce.ipynb": {"rounds": 2, "cells": 50, "pictures": 10},
+    "08_views.ipynb": {"rounds": 3, "runs": 1000, "cells": 100},
 }
 NOTEBOOKS = list(QUICK)
 

@@ -73,3 +73,15 @@ def test_the_tables_have_every_row(bench: ModuleType, workspace: Path) -> None:
         assert any(line.startswith(row) for line in lines), row
     assert printed.count("reached") == 1 + printed.count("≤") + printed.count("≥")
     assert "one digest in all runs: True" in printed
+
+
+def test_views_are_measured(bench: ModuleType, workspace: Path) -> None:
+    from mltoolkit import run_notebook
+
+    project = Path(shutil.copytree(PROJECT, workspace / "projects" / "benchmarks"))
+    run = run_notebook(project / "08_views.ipynb", parameters={"rounds": 1, "runs": 50, "cells": 5})
+    printed = bench.tables(run)
+    for row in ("form ", "board of 50 runs ", "messages a second ", "a form, seconds", "a board of 50 runs, seconds", "a live run of 5 cells, messages a second"):
+        assert any(line.strip().startswith(row) for line in printed.splitlines()), row
+    assert len(run.metrics) == 3
+    assert all(value > 0 for value in run.metrics.values())

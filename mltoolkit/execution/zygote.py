@@ -31,7 +31,7 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first cells
@@ -212,12 +212,27 @@ def preload(
             done.append(name)
     outlets = sys.modules.get("mltoolkit.record.outlets")
     if outlets is not None and "mlflow" in sys.modules:
-        for name in LOGGING_MODULES:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+        import_quietly(LOGGING_MODULES)
         outlets.guard_mlflow()  # it takes longer than all else that a run prepares in its kernel
     trial.output.close()
     return done, False
+
+
+def import_quietly(names: tuple[str, ...]) -> None:
+    """Import what the notebook has not asked for: the handlers of loggers stay as they are."""
+    import logging
+
+    def loggers() -> list[logging.Logger]:
+        return [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+
+    before = {each: list(each.handlers) for each in loggers()}
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    for each in loggers():
+        for handler in list(each.handlers):
+            if isinstance(handler, logging.NullHandler) and handler not in before.get(each, ()):
+                each.removeHandler(handler)
 
 
 def third_party(name: str) -> bool:
@@ -987,8 +1002,10 @@ class Zygote:
                 os._exit(1)
         return pid
 
-    def _have_template(self) -> None:
-        """Fork the process that forks kernels ahead of need, for those who take one that talks over a socket of theirs."""
+    def _have_template(self, *, without: Sequence[int] = ()) -> None:
+        """Fork the process that forks kernels ahead of need, for those who take one that talks over a socket of theirs.
+
+        It is there for longer than the request that it is forked for, so it must not hold what came with that."""
         if self.template is None and self.config["spare"] is not None:
             link, other = socket.socketpair()
             link.settimeout(10.0)
@@ -996,6 +1013,8 @@ class Zygote:
 
             def run() -> None:
                 link.close()
+                for each in without:
+                    os.close(each)
                 serve_template(other, config)
 
             self.template = self._fork(run), link
@@ -1007,7 +1026,7 @@ class Zygote:
             self.config["spare"] = request["spare"]
             self._drop_template()
         for _ in range(2):  # it may have ended
-            self._have_template()
+            self._have_template(without=(connection.fileno(), *files))
             if self.template is not None:
                 try:
                     send(self.template[1], request, [connection.fileno(), *files])

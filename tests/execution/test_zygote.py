@@ -342,3 +342,15 @@ def test_the_first_run_in_a_workspace_warms_up_for_the_next_while_the_store_is_c
     assert run_notebook(path).kernel.warm
     assert len(kernels.zygotes()) == 1
     assert len(list(zygote_folder.rglob("*.lock"))) == 1
+
+
+def test_a_template_that_is_forked_for_a_request_holds_nothing_of_it(place: Place) -> None:
+    kernels.warm_up(place.root, place.env)  # which asks for no kernel, and so for none ahead of need
+    wait_for(kernels.zygotes, "the zygote")
+    assert place.execute("1").outcome.warm
+    (state,) = kernels.zygotes()
+    here = {os.readlink(f"/proc/self/fd/{each}") for each in (1, 2)}
+    opened = [os.readlink(each) for each in Path(f"/proc/{state.template}/fd").iterdir()]
+    assert state.template
+    assert not here & set(opened)
+    assert sum(each.startswith("socket:") for each in opened) <= 2  # to the zygote, and to the kernel that waits

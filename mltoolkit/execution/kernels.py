@@ -409,6 +409,7 @@ def preloads(
     named: list[str] = settings.get("preload", start=root)
     return None if named == ["auto"] else [] if named == ["none"] else named
 
+# %% ../../nbs/03_execution/00a_kernels.ipynb #6d738074
 def warm_up(
     root: str | Path,  # the workspace
     env: Mapping[str, str],  # of the kernels

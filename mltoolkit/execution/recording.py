@@ -179,7 +179,7 @@ def _open_folder(recording: Recording, state: environment.Git | None, requiremen
     document.write_atomically(folder / "requirements.txt", requirements, durable=False)  # the manifest has it, too
     if state and state.diff and run.git:
         run.git.diff = "uncommitted.diff"
-        _write(folder / run.git.diff, recording.redactor.text(state.diff))
+        document.write_atomically(folder / run.git.diff, recording.redactor.text(state.diff).encode("utf-8", "surrogateescape"))
     recording.save(durable=False)
 
 
@@ -191,10 +191,6 @@ def _without_secrets(run: Run, redactor: Redactor) -> Run:
 
 
 RESERVED = 524_288  # bytes: a manifest, and some pages of MLflow's database
-
-
-def _write(path: Path, text: str) -> None:
-    document.write_atomically(path, text.encode("utf-8", "surrogateescape"))
 
 # %% ../../nbs/03_execution/03b_recording.ipynb #90f906e5
 def _open_tracked(recording: Recording, state: environment.Git | None, more: Mapping[str, str]) -> None:

@@ -40,7 +40,9 @@ KERNEL_MODULES = (  # what a kernel imports while it starts and runs its first c
     "tornado.platform.asyncio", "tornado.queues", "faulthandler", "pdb", "sqlite3", "encodings.idna", "encodings.latin_1", "stringprep",
     "IPython.core.logger", "stack_data", "pygments.formatters.terminal256", "pygments.plugin", "psutil", "mltoolkit.record.joining", "mltoolkit.record.outlets", "mltoolkit.record.redaction",
 )  # fmt: skip
-LOGGING_MODULES = ("mlflow.store.tracking.sqlalchemy_store", "mltoolkit.record.spooled_store")  # what a kernel imports when it logs the first value
+LOGGING_MODULES = (  # what a kernel imports when it logs the first value
+    "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_workspace_store", "sqlalchemy.dialects.sqlite", "mltoolkit.record.spooled_models",
+)  # fmt: skip
 _ASKS, _THREAD = "asks whether it runs in IPython when it is imported", "starts a thread when it is imported"
 KNOWN = {  # common modules that do not fork well → why not; each of them would cost a start of its own to find out
     "deltalake": _THREAD, "fastcore.parallel": _ASKS, "fastcore.test": _ASKS, "nbdev": _ASKS,

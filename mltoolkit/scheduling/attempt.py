@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,9 +191,8 @@ def _bounded(
         return
     import psutil
 
-    here, over = psutil.Process(), threading.Event()
-    others = set(here.children())
-    watcher = threading.Thread(target=_watch_memory, args=(limit, lambda: [each for each in here.children() if each not in others], over, said), daemon=True)
+    others, over = set(psutil.Process().children()), threading.Event()
+    watcher = threading.Thread(target=_watch_memory, args=(limit, others, over, said), daemon=True)
     watcher.start()
     try:
         yield said
@@ -202,13 +201,14 @@ def _bounded(
         watcher.join()
 
 
-def _watch_memory(limit: int, started: Callable[[], list[Any]], over: threading.Event, said: list[str]) -> None:
+def _watch_memory(limit: int, others: Collection[Any], over: threading.Event, said: list[str]) -> None:
     import psutil
 
+    here = psutil.Process()
     while not over.wait(0.2):
         sizes: dict[psutil.Process, int] = {}
         with contextlib.suppress(psutil.Error, OSError):  # processes come and go while they are listed
-            for process in [each for child in started() for each in (child, *child.children(recursive=True))]:
+            for process in [each for child in here.children() if child not in others for each in (child, *child.children(recursive=True))]:
                 with contextlib.suppress(psutil.Error):
                     sizes[process] = process.memory_info().rss
         if sum(sizes.values()) > limit:

@@ -23,7 +23,7 @@ from ..notebook.values import from_text
 from .style import plain, shown, widgets
 
 # %% auto #0
-__all__ = ['UNGIVEN', 'Made', 'Shape', 'shape', 'Field', 'field', 'chosen', 'problems', 'Fields']
+__all__ = ['UNGIVEN', 'Made', 'Shape', 'shape', 'Field', 'written', 'field', 'chosen', 'problems', 'Fields']
 
 # %% ../../nbs/08_views/01_fields.ipynb #f4c77711
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _picker(kind: Shape, parameter: Parameter, value: Any) -> Made:
     return made(value=None if value is UNGIVEN else value), lambda held: missing if held is None else held
 
 # %% ../../nbs/08_views/01_fields.ipynb #c81295d4
-def _written(parameter: Parameter, value: Any) -> str | None:
-    """A value as a person would type it; None if it would not be read as the same."""
+def written(parameter: Parameter, value: Any) -> str | None:
+    """Return a value as a person would type it; None if it would not be read as the same."""
     said = jsonable(value)
     text = value if isinstance(value, str) else json.dumps(said, ensure_ascii=False) if isinstance(said, list | dict) else str(said)
     try:
@@ -171,7 +171,7 @@ def _alone(parameter: Parameter) -> Contract:
 
 
 def _typed(kind: Shape, parameter: Parameter, value: Any) -> Made:
-    text = "" if value is UNGIVEN or value is None else _written(parameter, value)
+    text = "" if value is UNGIVEN or value is None else written(parameter, value)
     empty = None if value is None or kind.optional else "" if kind.kind is str else UNGIVEN
     nothing = UNGIVEN if parameter.required or parameter.computed or text is None else empty
     structured = kind.kind in (list, tuple, dict, set, frozenset)

@@ -16,7 +16,7 @@ from ..notebook import document
 from ..notebook.conversion import jsonable
 from ..notebook.parameters import Contract, Parameter, contract
 from ..notebook.values import from_text
-from .fields import _written, shape
+from .fields import shape, written
 
 if TYPE_CHECKING:
     from mltoolkit.scheduling.ticks import Schedule
@@ -45,7 +45,7 @@ def _field(parameter: Parameter) -> dict[str, Any]:
         "required": parameter.required,
         "secret": parameter.secret,
         "options": options,
-        "value": _written(parameter, parameter.default) if known else None,
+        "value": written(parameter, parameter.default) if known else None,
         "source": parameter.source,
     }
 

@@ -97,7 +97,7 @@ def test_no_file_knows_this_machine(fresh: scaffold.Made) -> None:
     for name in fresh.added:
         text = (fresh.root / name).read_text(encoding="utf-8")
         assert "{{" not in text.replace("${{ vars", ""), name
-        for machine in (str(fresh.root.parent), sys.prefix, "file://", "--index-url", str(Path.home())):
+        for machine in (str(fresh.root.parent), sys.prefix, "file://", "index-url", str(Path.home())):
             assert machine not in text, name
     assert (fresh.root / ".git").is_dir()
     assert not list(fresh.root.parent.glob(".mltoolkit-new-*"))

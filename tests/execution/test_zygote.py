@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -354,3 +355,14 @@ def test_a_template_that_is_forked_for_a_request_holds_nothing_of_it(place: Plac
     assert state.template
     assert not here & set(opened)
     assert sum(each.startswith("socket:") for each in opened) <= 2  # to the zygote, and to the kernel that waits
+
+
+def test_the_first_value_that_a_warm_kernel_logs_is_not_kept_waiting_by_imports(workspace: Path, zygote_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLTOOLKIT_WARM", "true")
+    path = workspace / "one.ipynb"
+    logging = "import sys\nbefore = set(sys.modules)\nmlflow.log_metric('m', 1)\nsorted(name for name in set(sys.modules) - before if name.startswith(('mlflow.store.tracking', 'mltoolkit', 'sqlalchemy')))"
+    document.write(notebook_of("import mlflow", logging), path)
+    run = run_notebook(path, warm=True)
+    assert run.kernel.warm
+    imported = ast.literal_eval(document.read(run.output).cells[1].outputs[0].data["text/plain"])
+    assert imported == []

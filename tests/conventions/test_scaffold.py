@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -97,8 +98,9 @@ def test_no_file_knows_this_machine(fresh: scaffold.Made) -> None:
     for name in fresh.added:
         text = (fresh.root / name).read_text(encoding="utf-8")
         assert "{{" not in text.replace("${{ vars", ""), name
-        for machine in (str(fresh.root.parent), sys.prefix, "file://", "index-url", str(Path.home())):
+        for machine in (str(fresh.root.parent), sys.prefix, "file://", str(Path.home())):
             assert machine not in text, name
+        assert not re.search("(?<!no-emit-)index-url", text), name  # of a package index, on a command line or in a file
     assert (fresh.root / ".git").is_dir()
     assert not list(fresh.root.parent.glob(".mltoolkit-new-*"))
 

@@ -45,6 +45,7 @@ class Table:
         self.found = Listing()
         self.selected: list[str] = []  # run ids, in the order in which they were selected
         self._ask, self._changed, self._first = ask, changed, 0
+        self._questions, self._answered = 0, 0  # the number of the latest that was asked, and of the latest whose answer is shown
         self._rows: list[RunRow] = []
         self._lock, self._filling = threading.RLock(), False
         self._build()
@@ -70,12 +71,17 @@ class Table:
 
     def refresh(self) -> None:
         """Ask, and show what changed."""
+        with self._lock:
+            self._questions += 1
+            number = self._questions
         try:
             found = self._ask(self.filter.value)
         except Invalid as error:  # somebody is typing
             found = Listing(jobs=self.found.jobs, problem=str(error))
         with self._lock:
-            self.found = found
+            if number < self._answered:
+                return  # whoever asked later was answered sooner
+            self.found, self._answered = found, number
             options = [*SORTS, *sorted({name for row in found.runs for name in row.metrics})]
             if list(self.sort.options) != options:
                 chosen, self._filling = self.sort.value, True  # new options put the choice back, which nobody asked for

@@ -21,7 +21,7 @@ from mltoolkit.views.board import board
 from mltoolkit.views.comparing import comparison_html, differing
 from mltoolkit.views.listing import Listing, asked, ordered, page
 from mltoolkit.views.pictures import curves, parallel_coordinates
-from mltoolkit.views.table import LINES
+from mltoolkit.views.table import LINES, Table
 
 
 def row(number: int, **more: Any) -> RunRow:
@@ -103,6 +103,27 @@ def test_a_new_metric_turns_no_page_and_no_click_is_lost(many: list[RunRow]) -> 
         made.table._filling = False
     click.join()
     assert made.table.selected == [many[24].run_id]
+
+
+def test_a_late_answer_does_not_replace_a_newer_one() -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def ask(text: str) -> Listing:
+        if not text:
+            asked.set()
+            assert answer.wait(60)
+        return Listing(runs=[row(len(text))])
+
+    made = Table(ask, lambda: None)
+    slow = threading.Thread(target=made.refresh)  # as the board does that follows
+    slow.start()
+    assert asked.wait(60)
+    made.filter.value = "failed"  # as somebody does who types
+    answer.set()
+    slow.join()
+    assert made.found.runs == [row(6)]
+    made.filter.value = ""
+    assert made.found.runs == [row(0)]
 
 
 def test_a_job_store_that_is_away_is_told(bare_workspace: Path, many: list[RunRow], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from conftest import notebook_of
 from lab_of_tests import Lab, Page, contrast, mltoolkit_lab, unnamed
-from processes import wait_for
+from processes import BIN, wait_for
 from warm import Place, runtime_folder
 
 from mltoolkit.notebook import document
@@ -101,6 +102,30 @@ def from_browser(tab: chromium.Tab, notebook: str, command: str) -> None:
     """Choose from the context menu of a file."""
     tab.click(".jp-DirListing-item", notebook, button="right")
     tab.click(f".lm-Menu-item[data-command='mltoolkit:{command}']")
+
+
+def tab_to(tab: chromium.Tab, wanted: str) -> None:
+    """Press Tab until what a script says of `element` has the focus."""
+    for _ in range(100):
+        if tab.run(f"(() => {{ const element = document.activeElement; return {wanted}; }})()"):
+            return
+        tab.press("Tab")
+    raise AssertionError(f"no Tab leads to {wanted}")
+
+
+def from_menu(tab: chromium.Tab, command: str) -> None:
+    """Choose from our menu in JupyterLab's, by keys."""
+    tab_to(tab, "element.matches('.lm-MenuBar-item')")
+    for _ in range(20):
+        if tab.run("document.activeElement.textContent") == "mltoolkit":
+            break
+        tab.press("ArrowRight")
+    tab.press("Enter")
+    for _ in range(10):
+        if tab.run("document.querySelector('.lm-Menu-item.lm-mod-active')?.dataset.command") == f"mltoolkit:{command}":
+            break
+        tab.press("ArrowDown")
+    tab.press("Enter")
 
 
 def palette(tab: chromium.Tab, text: str) -> None:
@@ -237,6 +262,31 @@ def test_a_notebook_is_run_with_keys_only(lab: Lab, tab: chromium.Tab, tmp_path:
     assert_quiet(tab)
 
 
+def test_a_notebook_is_scheduled_with_keys_only_and_seen_to_run(lab: Lab, tab: chromium.Tab, tmp_path: Path) -> None:
+    tab.click(".lm-TabBar-tab", NOTEBOOK)
+    from_menu(tab, "schedule")
+    until_dialog(tab, f"Schedule {NOTEBOOK}")
+    for name, text in (("name", "each-minute"), ("cron", "* * * * *"), ("parameters.month", "7")):
+        tab_to(tab, f"element.name === {json.dumps(name)}")
+        tab.press("A", control=True)
+        tab.type(text)
+    tab_to(tab, "element.matches('.jp-Dialog button') && element.textContent === 'Schedule'")
+    tab.press("Enter")
+    until_closed(tab)
+    assert yaml.safe_load((lab.place.root / "jobs.yaml").read_text())["jobs"]["each-minute"]["schedule"]["cron"] == "* * * * *"
+    job = "document.querySelector('[data-job=each-minute]')?.innerText"
+    tab.until(f"{job}?.includes('never run')", "the job in the panel")
+    with (tmp_path / "log").open("w") as log:
+        serving = subprocess.Popen([str(BIN / "mltoolkit"), "serve"], cwd=lab.place.root, env=lab.place.env, stdout=log, stderr=log)
+    try:
+        tab.until(f"{job}?.includes('succeeded')", "the panel to show that its time came", 150)
+    finally:
+        serving.terminate()
+        serving.wait(60)
+    tab.screenshot(tmp_path / "scheduled.png")
+    assert_quiet(tab)
+
+
 def test_it_is_readable_in_light_and_dark(lab: Lab, tab: chromium.Tab, tmp_path: Path) -> None:
     tab.click(".lm-TabBar-tab", NOTEBOOK)
     for name in ("light", "dark"):
@@ -300,7 +350,7 @@ def test_a_job_store_out_of_reach_is_said_and_the_runs_are_there(lab: Lab, tab: 
     tab.click(".mlt-panel button", "Refresh")
     until_panel(tab, "The jobs cannot be shown.")
     assert "127.0.0.1" in panel(tab)
-    assert tab.run("document.querySelectorAll('[data-run]').length") == 1
+    assert tab.run("document.querySelectorAll('[data-run]').length") >= 2
     ini.write_text(before)
     tab.click(".mlt-panel button", "Refresh")
     tab.until("!!document.querySelector('[data-job=night]')", "the jobs to be back")

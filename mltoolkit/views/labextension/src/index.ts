@@ -10,6 +10,7 @@ import { cellOf, Findings, Found } from './findings';
 import { run, schedule } from './form';
 import { JobsPanel } from './panel';
 import { said, Server } from './server';
+import { nameSliders } from './sliders';
 
 const icon = new LabIcon({
   name: 'mltoolkit:jobs',
@@ -25,6 +26,7 @@ function activate(
   restorer: ILayoutRestorer | null,
   labShell: ILabShell | null
 ): void {
+  nameSliders();
   const { commands, shell, serviceManager } = app;
   const server = new Server(serviceManager.serverSettings);
   const local = (path: string) => serviceManager.contents.localPath(path);

@@ -217,6 +217,18 @@ def _end_children_soon(kernel: Any, children: Any) -> None:
     kernel._progressively_terminate_all_children = end_children
 
 
+def _spare_what_is_the_same_for_each_request(app: Any) -> None:
+    """Let records of debugging not be made that its handlers would drop, and a method's parameters be looked up once."""
+    import functools
+
+    from ipykernel import kernelbase
+
+    if app.log.handlers and app.log.level:
+        app.log.setLevel(max(app.log.level, min(handler.level for handler in app.log.handlers)))
+    accepts = functools.lru_cache(maxsize=8)(kernelbase._accepts_parameters)
+    kernelbase._accepts_parameters = lambda meth, param_names: accepts(meth, tuple(param_names))
+
+
 class NoThread:
     """In place of the thread that would read requests: the kernel is told that there is none, but asks whose child it is."""
 
@@ -244,6 +256,7 @@ class Template:
         app.init_kernel = self._init_kernel
         app.initialize(["-f", "", *arguments])
         app.configure_tornado_logger()
+        _spare_what_is_the_same_for_each_request(app)
         _end_children_soon(app.kernel, zygote.children)
         self._use_once()
         self.configured = self.configuration()

@@ -708,7 +708,8 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
     collapse()
     while template.unchanged() and len(os.listdir("/proc/self/task")) == 1:
         spare, other = socket.socketpair()
-        if not os.fork():
+        supervisor = os.fork()
+        if not supervisor:
             try:
                 spare.close()
                 link.close()
@@ -716,6 +717,7 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
             finally:
                 os._exit(1)
         other.close()
+        ended = os.pidfd_open(supervisor)
         while True:
             try:
                 request, files = receive(link)
@@ -733,11 +735,12 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
             if not refusal or not template.unchanged():
                 break
         spare.close()
-        select.select([link], [], [], _BEGINNING)  # the kernel that begins now needs the processors more than the next one
+        select.select([link.fileno(), ended], [], [], _BEGINNING)  # the kernel that begins now needs the processors more than the next one
+        os.close(ended)
     os._exit(0)
 
 
-_BEGINNING = 0.05  # seconds
+_BEGINNING = 0.02  # seconds
 
 
 _LEAVING = 10.0  # seconds for a kernel that has nothing left to do

@@ -16,7 +16,7 @@ from .delivery import REJECTED, refused
 from .environment import without_credentials
 from .shipping import Report, Shipper, drain, leave_to_itself
 from .spool import Spool, spool_folder
-from .stores import PREFIX, is_remote, patience, spooled_address
+from .stores import PREFIX, can_be_spooled, is_remote, patience, spooled_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +31,7 @@ def uses_spool(
 ) -> bool:
     """Tell whether runs of record log by way of the spool here."""
     on: bool = settings.get("spool", start=root)
-    return on
+    return on and can_be_spooled(settings.get("tracking_uri", start=root))
 
 
 def spooled_client(
@@ -84,14 +84,14 @@ def spool_environment(
 
 def remember_run(
     root: str | Path,  # the workspace
-    client: MlflowClient,  # of a server
+    client: MlflowClient,
     run_id: str,  # just opened
     experiment: str,  # name of its experiment
 ) -> Spool | None:
     """Write down what a run is, so that its notebook can be told when the server cannot. It is kept as long as the spool is open."""
     from mltoolkit.record.remembered import note_experiment, remember
 
-    if is_spooled(client) or not is_remote(client.tracking_uri) or not uses_spool(root):
+    if is_spooled(client) or client.tracking_uri.startswith("sqlite:") or not uses_spool(root):  # a file can be read even while it is locked
         return None
     spool = Spool(spool_folder(root), without_credentials(client.tracking_uri))
     with contextlib.suppress(Exception):  # it is a convenience

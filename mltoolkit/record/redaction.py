@@ -325,19 +325,16 @@ class Redactor:
 
     def binary(self, text: str) -> str:
         """Return the Base64 of a picture without declared values; what is very short is there by chance."""
-        return self._replace(text, _merge(_find_declared(text, self._declared, shortest=6)))
+        return self._replace(text, self._spans_in_binary(text))
+
+    def _spans_in_binary(self, text: str) -> list[Span]:
+        return _merge(_find_declared(text, self._declared, shortest=6))
 
     def value(self, obj: Any) -> Any:
         """Return `obj` with the texts in its dictionaries (keys, too), lists and tuples rewritten."""
-        texts: list[str] = []
-
-        def note(text: str) -> str:
-            texts.append(text)
-            return text
-
-        _walk(obj, note)
-        together = "\n".join(texts)  # one look at all of them, as there is mostly nothing to be found
-        return obj if self._spans(together) == [] else _walk(obj, self.text)
+        look = _Look(self)
+        look.value(obj)
+        return _walk(obj, self.text) if look.found() else obj
 
     def output(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return one output of a cell without its secrets."""
@@ -345,7 +342,9 @@ class Redactor:
 
     def notebook(self, nb: Any) -> Any:
         """Return a notebook, as nbformat or JSON reads it, without secrets in its cells and metadata."""
-        return _rewrite_notebook(nb, self)
+        look = _Look(self)
+        _rewrite_notebook(nb, look)
+        return _rewrite_notebook(nb, self) if look.found() else nb
 
     def stream(self) -> RedactingStream:
         """Return a filter for text that arrives in pieces."""
@@ -370,6 +369,38 @@ class Redactor:
 
     def __reduce__(self) -> Any:
         raise TypeError("a Redactor holds secrets, so it is not pickled; build one where it is needed")
+
+# %% ../../nbs/02_record/03_redaction.ipynb #e7bbe234
+_TOGETHER = 500_000  # characters
+
+
+class _Look(Redactor):
+    """Goes where a redactor goes, changes nothing, and says whether anything would have been removed."""
+
+    __slots__ = ("_found", "_length", "_redactor", "_texts")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor, self._texts, self._length, self._found = redactor, list[str](), 0, False
+
+    def text(self, text: str) -> str:
+        self._texts.append(text)
+        self._length += len(text)
+        if self._length > _TOGETHER:
+            self.found()
+        return text
+
+    def binary(self, text: str) -> str:
+        self._found = self._found or self._redactor._spans_in_binary(text) != []
+        return text
+
+    def value(self, obj: Any) -> Any:
+        return _walk(obj, self.text)
+
+    def found(self) -> bool:
+        """Tell whether something was in what has been walked through so far."""
+        self._found = self._found or self._redactor._spans("\n".join(self._texts)) != []
+        self._texts, self._length = [], 0
+        return self._found
 
 # %% ../../nbs/02_record/03_redaction.ipynb #fbc4ee13
 class _Beginnings:

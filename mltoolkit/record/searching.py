@@ -5,6 +5,7 @@
 # %% ../../nbs/02_record/07b_searching.ipynb #a7c8cd48
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 # %% auto #0
-__all__ = ['Having', 'is_searched_here', 'ids', 'pages']
+__all__ = ['Having', 'store_of', 'is_searched_here', 'ids', 'running', 'pages']
 
 # %% ../../nbs/02_record/07b_searching.ipynb #9b3ab8e8
 def _meets(condition: dict[str, Any], run: Any, dialect: str) -> Any:
@@ -44,13 +45,19 @@ def _parts(condition: dict[str, Any]) -> tuple[str, str, str, Any]:
     return condition["type"], SearchUtils.translate_key_alias(condition["key"]), condition["comparator"].upper(), condition["value"]  # type: ignore[no-untyped-call]
 
 # %% ../../nbs/02_record/07b_searching.ipynb #b1d95661
+def store_of(
+    client: Any,  # an MLflow client
+) -> Any:
+    """Return MLflow's store that a client asks; None where this version of MLflow has it elsewhere, which leaves the search to MLflow."""
+    return getattr(getattr(client, "_tracking_client", None), "store", None)
+
+
 def is_searched_here(
     store: Any,  # MLflow's
 ) -> bool:
     """Tell whether a store is a database that is asked directly."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    return isinstance(store, SqlAlchemyStore) and store.engine.dialect.name in ("sqlite", "postgresql")
+    databases = sys.modules.get("mlflow.store.tracking.sqlalchemy_store")  # who asks a server never imports it, which takes long
+    return databases is not None and isinstance(store, databases.SqlAlchemyStore) and store.engine.dialect.name in ("sqlite", "postgresql")
 
 
 def ids(
@@ -86,6 +93,22 @@ def ids(
     with store.ManagedSessionMaker() as session:
         return list(session.execute(found).scalars())
 
+# %% ../../nbs/02_record/07b_searching.ipynb #fd4ed44c
+def running(
+    store: Any,  # MLflow's
+    tag: str,
+    value: str,
+) -> list[str] | None:
+    """Return the ids of the runs that have a tag of this value and have not ended; None if this is left to MLflow."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+    from sqlalchemy import select
+
+    if not is_searched_here(store):
+        return None
+    tagged: Any = select(SqlRun.run_uuid).join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid).where(SqlTag.key == tag, SqlTag.value == value)
+    with store.ManagedSessionMaker() as session:
+        return list(session.execute(tagged.where(SqlRun.status == "RUNNING", SqlRun.lifecycle_stage == "active")).scalars())
+
 # %% ../../nbs/02_record/07b_searching.ipynb #1d621d87
 _PAGE = 1000
 Having = tuple[str, Callable[[str], bool]]  # a parameter, and what its text has to meet
@@ -99,7 +122,7 @@ def pages(
     having: Sequence[Having] = (),  # what MLflow's language cannot say of parameters; looked at only where that saves reading runs
 ) -> Iterator[Run]:
     """Return all runs that meet a condition, newest first; those after the first ones are looked for when they are asked for."""
-    store = getattr(getattr(client, "_tracking_client", None), "store", None)  # MLflow's own affair: where it is elsewhere, MLflow searches
+    store = store_of(client)
     size = max(1, min(_PAGE, first))
     chosen = _having(store, having) if having and is_searched_here(store) else None
     if chosen is not None and len(chosen) <= _PAGE:

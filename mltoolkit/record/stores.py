@@ -18,8 +18,8 @@ from .. import settings
 from .environment import without_credentials
 
 # %% auto #0
-__all__ = ['PREFIX', 'patience', 'direct', 'is_remote', 'plain_store', 'is_final', 'spooled_address', 'plain_address', 'spool_of',
-           'open_store', 'open_registry']
+__all__ = ['PREFIX', 'SCHEMES', 'patience', 'direct', 'is_remote', 'plain_store', 'is_final', 'can_be_spooled', 'spooled_address',
+           'plain_address', 'spool_of', 'open_store', 'open_registry']
 
 # %% ../../nbs/02_record/05c_stores.ipynb #869c4fdf
 class _Limits(threading.local):
@@ -135,6 +135,14 @@ def _of_database(error: Exception) -> bool:
 
 # %% ../../nbs/02_record/05c_stores.ipynb #cdc305d3
 PREFIX = "mltoolkit+"  # before the address of a store: by way of the spool
+SCHEMES = ("http", "https", "postgresql", "postgresql+pg8000", "postgresql+psycopg", "postgresql+psycopg2", "sqlite")  # MLflow knows a door by the whole of it
+
+
+def can_be_spooled(
+    uri: str,  # of a tracking store
+) -> bool:
+    """Tell whether a spool can stand before a store."""
+    return uri.partition(":")[0] in SCHEMES
 
 
 def spooled_address(

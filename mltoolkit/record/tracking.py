@@ -159,11 +159,13 @@ def client(
 
 
 def _opened(uri: str) -> MlflowClient:
-    """A client that has had an answer; making it is a request already."""
+    """A client of a store that is there: making it opens a database, and is a request to a server already, which is to answer."""
     from mlflow import MlflowClient
+    from mltoolkit.record.searching import is_searched_here, store_of
 
     found = MlflowClient(tracking_uri=uri)
-    found.search_experiments(max_results=1)
+    if not is_searched_here(store_of(found)):
+        found.search_experiments(max_results=1)
     return found
 
 
@@ -356,6 +358,11 @@ def open_children(
     run_id: str,  # the record
 ) -> list[str]:
     """Return the ids of runs that the notebook of a record started and did not end."""
+    from mltoolkit.record.searching import running, store_of
+
+    found = running(store_of(store), "mltoolkit.record", run_id)
+    if found is not None:
+        return found
     experiments = [each.experiment_id for each in store.search_experiments()]
     condition = f"tags.`mltoolkit.record` = '{run_id}' and attributes.status = 'RUNNING'"
     return [run.info.run_id for run in store.search_runs(experiments, condition, max_results=1000)]

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mltoolkit.record.outlets import Outlet, _Passage
 from mltoolkit.record.remembered import remembered, unfinished
 from mltoolkit.record.shipping import sync
 from mltoolkit.record.spooled_store import LIMITED, SpooledStore
-from mltoolkit.record.stores import is_remote, plain_address, spool_of
+from mltoolkit.record.stores import PREFIX, SCHEMES, can_be_spooled, is_remote, plain_address, spool_of
 
 
 @pytest.fixture
@@ -143,6 +144,9 @@ def test_secrets_pass_no_name_and_no_value(client: MlflowClient, workspace: Path
 def test_only_the_store_of_the_workspace_is_spooled(client: MlflowClient, workspace: Path) -> None:
     assert spool_of("sqlite:///another.db") is None
     assert plain_address("mltoolkit+https://a.example.org#/somewhere") == "https://a.example.org"
+    doors = [{each.name for each in entry_points(group=group)} for group in ("mlflow.tracking_store", "mlflow.model_registry_store")]
+    assert all({f"{PREFIX}{scheme}" for scheme in SCHEMES} <= names for names in doors)
+    assert not can_be_spooled("mysql://db/mlflow")
     assert spool_of(f"mltoolkit+https://a.example.org#{workspace}") == str(spool.spool_folder(workspace))
     assert is_remote("https://a.example.org")
     value: Any = store_of(client).engine  # what is MLflow's own is to be had

@@ -103,7 +103,7 @@ class Background:
         paint: Callable[[], None],  # shows how far it is
         *,
         watch: Watch = lambda event, index, node: None,  # told before anything is painted
-        pause: float = 0.2,  # seconds from one painting to the next, at least
+        pause: float = 0.25,  # seconds from one painting to the next, at least
     ) -> None:
         self.result: Any = None
         self.error: Exception | None = None

@@ -223,6 +223,7 @@ class Process:
         forked: Mapping[str, str] | None = None,  # the environment of one that is forked, if that can be done at once
     ) -> None:
         self.process: subprocess.Popen[bytes] | WarmProcess
+        self._owed = 0  # answers that nobody waits for
         made = None if forked is None else _forked(forked)
         if made is not None:
             self.process, self.requests, self.answers = made
@@ -235,12 +236,24 @@ class Process:
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns there. Raises `EOFError` or `OSError` if the process dies."""
-        self.requests.write(pickle.dumps(pickle.dumps((function, arguments))))
-        self.requests.flush()
+        self._ask(function, arguments)
+        while self._owed:
+            pickle.load(self.answers)  # noqa: S301 (from a process that we started)
+            self._owed -= 1
         good, answer = pickle.load(self.answers)  # noqa: S301 (from a process that we started)
         if good:
             return answer  # type: ignore[no-any-return]
         raise answer
+
+    def prepare(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have it call the function before anything else; what that returns or raises is nobody's concern."""
+        with contextlib.suppress(OSError):  # it has died, which the next call will say
+            self._ask(function, arguments)
+            self._owed += 1
+
+    def _ask(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.requests.write(pickle.dumps(pickle.dumps((function, arguments))))
+        self.requests.flush()
 
     def close(self) -> None:
         """Let it end."""

@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -58,7 +58,7 @@ def launch(
     started = DBOS(
         config={
             "name": "mltoolkit", "system_database_url": address, "application_version": VERSION, "executor_id": executor, "log_level": "ERROR",
-            "console_log_level": "ERROR", "notification_listener_polling_interval_sec": 2.0, "scheduler_polling_interval_sec": 3600.0,
+            "console_log_level": "ERROR", "notification_listener_polling_interval_sec": 0.25, "scheduler_polling_interval_sec": 3600.0,
             "use_listen_notify": False, "db_engine_kwargs": {"connect_args": {"factory": _Unforced}} if store.is_sqlite else None,
         }
     )  # fmt: skip
@@ -83,8 +83,12 @@ def engine(
 class Bell(threading.Event):
     """What the engine's thread waits for: the end, or a ring before its interval is over."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        waited: Callable[[], object] = lambda: None,  # called after each wait, by the thread that waits
+    ) -> None:
         super().__init__()
+        self._waited = waited
         self._rung = threading.Event()
         self._looks = 0
 
@@ -105,6 +109,7 @@ class Bell(threading.Event):
             timeout = _SOON
         self._rung.wait(timeout)
         self._rung.clear()
+        self._waited()
         return self.is_set()
 
 
@@ -118,13 +123,16 @@ class Listener:
     def __init__(
         self,
         started: DBOS,
-        slots: int,  # how much this worker has in hand at a time
-        *,
-        lasting: bool = True,  # whether the number of slots becomes that of the store's workers
+        slots: int,  # how much this worker is at at a time
+        leaving: set[str],  # ids of workflows in hand that need no slot any more; changed in place
     ) -> None:
-        on_conflict: Any = "always_update" if lasting else "never_update"
-        queue = DBOS.register_queue(QUEUE, worker_concurrency=slots, polling_interval_sec=POLL, on_conflict=on_conflict)
-        self.bell = Bell()
+        def waited() -> None:
+            leaving.difference_update(leaving.difference(started._active_workflows_set.activeList()))
+            queue._worker_concurrency = slots + len(leaving)
+
+        queue = DBOS.register_queue(QUEUE, polling_interval_sec=POLL, on_conflict="never_update")
+        queue.database_backed_queue = False  # what the store says of it is one for all workers; this one has slots of its own
+        self.bell = Bell(waited)
         self._thread = threading.Thread(target=queue_worker_thread, args=(self.bell, started, queue), name="mltoolkit-queue", daemon=True)
         self._thread.start()
 

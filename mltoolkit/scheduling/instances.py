@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mltoolkit.scheduling.jobs import Job, Jobs
 
 # %% auto #0
-__all__ = ['LOSSES', 'family', 'submit', 'follow', 'accounted', 'next_tick', 'Turn', 'advance', 'pending', 'Begun', 'begin',
-           'note', 'Ended', 'conclude', 'requeue', 'cancel', 'pause', 'from_failure']
+__all__ = ['LOSSES', 'family', 'submit', 'follow', 'accounted', 'next_tick', 'Turn', 'advance', 'pending', 'ready', 'Begun',
+           'begin', 'note', 'Ended', 'conclude', 'requeue', 'cancel', 'pause', 'from_failure']
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #cdacc85a
 def family(
@@ -183,28 +183,43 @@ def advance(
     """Let what may start go to the queue."""
     return store.write(lambda connection: _advance(connection, jobs, time.time() if now is None else now, limit), forced=False)
 
+# %% ../../nbs/05_scheduling/03_instances.ipynb #43e0c987
+def _any(*conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.select(INSTANCES.c.key).where(*conditions).exists()
+
+
+_READY = (INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= sa.bindparam("now"))
+_UNSIGNED = (*_READY, INSTANCES.c.approval == "before", INSTANCES.c.approved_at.is_(None))
+_NEEDS = _any(INSTANCES.c.state == State.needs)
+_PENDING = sa.select(_NEEDS, _any(*_READY), _any(INSTANCES.c.state == State.queued))
+_UNSETTLED = sa.select(_NEEDS, _any(*_UNSIGNED))
+_PAUSED = sa.select(SCHEDULES.c.job).where(SCHEDULES.c.paused)
+_WHY = sa.bindparam("why", type_=sa.Text)
+_EXPLAIN = sa.update(INSTANCES).where(*_READY, INSTANCES.c.lane == sa.bindparam("of"), INSTANCES.c.reason != _WHY).values(reason=_WHY)
+
 # %% ../../nbs/05_scheduling/03_instances.ipynb #d47586b2
 def pending(
     store: Store,
     now: float,
 ) -> tuple[bool, bool]:
     """Tell, without a lock, whether `advance` may have something to do, and whether something is queued."""
-    ready = sa.or_(INSTANCES.c.state == State.needs, sa.and_(INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= now))
-    query = sa.select(sa.select(INSTANCES.c.key).where(ready).exists(), sa.select(INSTANCES.c.key).where(INSTANCES.c.state == State.queued).exists())
     with store.read() as connection:
-        may_start, is_queued = connection.execute(query).one()
-    return bool(may_start), bool(is_queued)
+        needs, waits, is_queued = connection.execute(_PENDING, {"now": now}).one()
+    return bool(needs or waits), bool(is_queued)
 
 
 def _advance(connection: sa.Connection, jobs: Jobs, now: float, limit: int) -> Turn:
     turn = Turn()
-    _resolve(connection, turn, now)
-    _ask(connection, turn, now)
-    rows = connection.execute(_first_of_each_lane(now).limit(limit)).mappings().all()
+    needs, unsigned = connection.execute(_UNSETTLED, {"now": now}).one()
+    if needs:
+        _resolve(connection, turn, now)
+    if needs or unsigned:
+        _ask(connection, turn, now)
+    rows = connection.execute(_FIRST, {"now": now, "most": limit}).mappings().all()
     if not rows:
         return turn
     lanes, circles = _counts(connection)
-    paused = set(connection.execute(sa.select(SCHEDULES.c.job).where(SCHEDULES.c.paused)).scalars())
+    paused = set(connection.execute(_PAUSED).scalars())
     reasons: dict[str, str] = {}
     for row in rows:
         reason = _obstacle(connection, jobs, row, lanes, circles, paused, now)
@@ -216,46 +231,59 @@ def _advance(connection: sa.Connection, jobs: Jobs, now: float, limit: int) -> T
         lanes[row["lane"]] = lanes.get(row["lane"], 0) + 1
         circles[row["circle"]] = circles.get(row["circle"], 0) + 1
     for lane, reason in reasons.items():
-        others = (*_ready(now), INSTANCES.c.lane == lane, INSTANCES.c.reason != reason)
-        connection.execute(sa.update(INSTANCES).where(*others).values(reason=reason))
+        connection.execute(_EXPLAIN, {"now": now, "of": lane, "why": reason})
     return turn
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #0c91d7e4
-def _ready(now: float) -> tuple[sa.ColumnElement[bool], ...]:
-    return INSTANCES.c.state == State.waiting, INSTANCES.c.not_before <= now
-
-
 def _ask(connection: sa.Connection, turn: Turn, now: float) -> None:
     """Let those wait for a person that need one before they run."""
-    unsigned = sa.select(INSTANCES.c.key).where(*_ready(now), INSTANCES.c.approval == "before", INSTANCES.c.approved_at.is_(None))
-    turn.approvals += connection.execute(unsigned.order_by(INSTANCES.c.due, INSTANCES.c.created)).scalars()
+    unsigned = sa.select(INSTANCES.c.key).where(*_UNSIGNED).order_by(INSTANCES.c.due, INSTANCES.c.created)
+    turn.approvals += connection.execute(unsigned, {"now": now}).scalars()
     _set(connection, turn.approvals, state=State.approval, reason="waits for somebody to approve it")
 
 
-def _first_of_each_lane(now: float) -> sa.Select[Any]:
+def _first_of_each_lane() -> sa.Select[Any]:
     """What waits, as much of each lane as may be under way at a time: a long lane neither costs time nor hides the others."""
     order = (INSTANCES.c.due, INSTANCES.c.created)
     place = sa.func.row_number().over(partition_by=INSTANCES.c.lane, order_by=order).label("place")
     columns = (INSTANCES.c[name] for name in ("key", "job", "lane", "width", "circle", "dispatch", "due", "created"))
-    first = sa.select(*columns, place).where(*_ready(now)).subquery()
-    return sa.select(first).where(first.c.place <= first.c.width).order_by(first.c.due, first.c.created)
+    first = sa.select(*columns, place).where(*_READY).subquery()
+    return sa.select(first).where(first.c.place <= first.c.width).order_by(first.c.due, first.c.created).limit(sa.bindparam("most"))
+
+
+_FIRST = _first_of_each_lane()
+
+
+def ready(
+    store: Store,
+    now: float,
+    most: int,
+) -> int:
+    """Tell, without a lock, how many of those that wait may have their turn now, as far as it depends on their lanes."""
+    with store.read() as connection:
+        return len(connection.execute(_FIRST, {"now": now, "most": most}).all())
 
 # %% ../../nbs/05_scheduling/03_instances.ipynb #1504fd9c
 def _counts(connection: sa.Connection) -> tuple[dict[str, int], dict[str | None, int]]:
     """How many are queued or running, by lane and by group."""
     lanes: dict[str, int] = {}
     circles: dict[str | None, int] = {}
-    query = sa.select(INSTANCES.c.lane, INSTANCES.c.circle, sa.func.count()).where(INSTANCES.c.state.in_(ACTIVE)).group_by(INSTANCES.c.lane, INSTANCES.c.circle)
-    for lane, circle, count in connection.execute(query):
+    for lane, circle, count in connection.execute(_COUNTS):
         lanes[lane] = lanes.get(lane, 0) + count
         circles[circle] = circles.get(circle, 0) + count
     return lanes, circles
 
 
+_COUNTS = sa.select(INSTANCES.c.lane, INSTANCES.c.circle, sa.func.count()).where(INSTANCES.c.state.in_(ACTIVE)).group_by(INSTANCES.c.lane, INSTANCES.c.circle)
+
+
 def _set(connection: sa.Connection, keys: Iterable[str], **values: Any) -> None:
-    wanted = list(keys)
-    for at in range(0, len(wanted), 500):
-        connection.execute(sa.update(INSTANCES).where(INSTANCES.c.key.in_(wanted[at : at + 500])).values(**values))
+    wanted = [{"of": key, **values} for key in keys]
+    if wanted:
+        connection.execute(_SET, wanted)
+
+
+_SET = sa.update(INSTANCES).where(INSTANCES.c.key == sa.bindparam("of"))
 
 
 def _obstacle(

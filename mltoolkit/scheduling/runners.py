@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..execution.workers import Process
+from ..execution.workers import Process, get_ready
 
 # %% auto #0
 __all__ = ['Runners']
@@ -28,11 +28,23 @@ class Runners:
         self._ending: list[Process] = []
         self._lock = threading.Lock()
 
+    def prepare(self, number: int) -> None:
+        """Start some, and let them import what takes them seconds; `call` uses them as soon as they are needed."""
+        made = [Process() for _ in range(number)]
+        for runner in made:
+            runner.prepare(get_ready)
+        with self._lock:
+            self._idle += [(time.monotonic(), runner) for runner in made]
+
     def call(self, name: str, function: Callable[..., Any], *arguments: Any, begun: Callable[[Process], object] | None = None) -> Any:
         """Return what the function returns in a runner. Raises `EOFError` or `OSError` if that dies."""
         with self._lock:
             runner = self._idle.pop()[1] if self._idle else None
-        runner = runner if runner and runner.process.poll() is None else Process()
+        if runner and runner.process.poll() is not None:  # it has died
+            runner.close()
+            runner.gone()
+            runner = None
+        runner = runner or Process()
         with self._lock:
             self._busy[name] = runner
         try:

@@ -22,6 +22,7 @@ from ..record.shipping import Caretaker
 from . import instances, ticks
 from .jobs import Job, Jobs, load
 from .notify import Post
+from .runners import Runners
 from .store import BAD, BUSY, INSTANCES, State, Store, instance, open_store, workers
 
 if TYPE_CHECKING:
@@ -87,17 +88,17 @@ def serve(
     schedules: bool = True,  # False: only work
     tell: Callable[[str], object] = lambda text: None,  # for the log
     until: Callable[[Store], bool] = lambda store: False,  # asked now and then whether to leave
-    lasting: bool = True,  # False: a guest for a while, which changes nothing for others
 ) -> int:  # exit code
     """Follow the schedules and work at what is due, until SIGTERM or SIGINT. Raises `Invalid` if the name is taken."""
-    from mltoolkit.scheduling.workflow import Worker
-
     store = open_store(start, patience=600.0)  # a server may start after this, such as at boot
-    definitions = Definitions(store.root, tell)
-    post = Post(store, definitions, tell)
-    worker = Worker(store, definitions, name=name, slots=slots, serves=schedules, tell=tell, ended=post)
-    with _signals() as signals, Caretaker(store.root):
-        worker.start(lasting=lasting, leave=lambda: signals)
+    with contextlib.closing(Runners()) as runners, _signals() as signals, Caretaker(store.root):
+        runners.prepare(store.patiently(lambda: instances.ready(store, time.time(), slots)))  # meanwhile, this process imports the engine
+        from mltoolkit.scheduling.workflow import Worker
+
+        definitions = Definitions(store.root, tell)
+        post = Post(store, definitions, tell)
+        worker = Worker(store, definitions, name=name, slots=slots, serves=schedules, tell=tell, ended=post, runners=runners)
+        worker.start(leave=lambda: signals)
         post.start()
         tell(f"worker {worker.name} with {slots} slots on {store.shown}")
         if schedules:
@@ -118,13 +119,13 @@ def _loop(worker: Worker, definitions: Definitions, schedules: bool, signals: li
     said: dict[str, str] = {}
     while not signals and not worker.stopping.is_set():
         try:
-            if time.monotonic() - house >= HOUSE:
+            if due := time.monotonic() - house >= HOUSE:
                 house = time.monotonic()
                 worker.keep_house()
                 if schedules:
                     follow_all(worker.store, definitions(), datetime.now(UTC), worker.tell, upcoming)
-                if until(worker.store):
-                    return
+            if (due or not worker.at) and until(worker.store):
+                return
             worker.wake.clear()
             worker.turn()
             said.clear()
@@ -288,7 +289,7 @@ def work_off(
 ) -> int:
     """Work here until the instances have ended, or wait for a person."""
     return serve(
-        store.root, slots=slots, schedules=False, tell=tell, lasting=False,
+        store.root, slots=slots, schedules=False, tell=tell,
         until=lambda other: not set(BUSY).intersection(states_of(other, keys).values()),
     )  # fmt: skip
 

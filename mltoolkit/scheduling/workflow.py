@@ -25,7 +25,7 @@ from .approval import tags_of
 from .engine import QUEUE, Bell, Listener, forget_finished, is_over, launch
 from .instances import Ended
 from .runners import Runners
-from .store import BEAT, INSTANCES, SILENCE, WORKERS, Row, State, Store, attempts_of, instance, workers
+from .store import BEAT, INSTANCES, SILENCE, WORKERS, Row, State, Store, attempts_of, split_key, workers
 from dbos import DBOS, SetWorkflowID  # after `engine`, which says what to install if it is missing
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ STUBBORN = 120.0  # seconds until a runner that has been asked to end is killed
 def _attempt(key: str, dispatch: int) -> str:
     worker = _working[0]
     with worker.in_hand(workflow_id(key, dispatch)):
-        return str(DBOS.run_step({"name": "run"}, worker.attend, key, dispatch))
+        return str(worker.attend(key, dispatch))
 
 
 _working: list[Worker] = []  # the worker of this process
@@ -70,12 +70,13 @@ class Worker:
         serves: bool = False,  # whether it follows the schedules, too
         tell: Callable[[str], object] = lambda text: None,  # for the log
         ended: Callable[[str, State], object] = lambda key, state: None,  # called when an instance has ended, or waits for a person
+        runners: Runners | None = None,  # if some have been started already
     ) -> None:
         self.store, self.definitions, self.slots, self.serves, self.tell, self.ended = store, definitions, slots, serves, tell, ended
         self.name = name or host()
         self.named = name is not None
         self.id = f"{self.name}:{uuid4().hex[:12]}"
-        self.runners = Runners()
+        self.runners = runners or Runners()
         self.stopping = threading.Event()
         self.disowned = threading.Event()  # somebody has declared it dead
         self.wake = threading.Event()  # something may start
@@ -85,7 +86,8 @@ class Worker:
         self.at: set[str] = set()  # the workflows that it has in hand
         self.ended_one = threading.Condition()  # one of them less
         self.cancelling: dict[str, float] = {}  # workflows whose runners have been asked to end, and when
-        self.room = threading.Semaphore(slots)  # the engine's own limit is one for all workers of the store
+        self.room = threading.Semaphore(slots)
+        self.leaving: set[str] = set()  # workflows in hand that need no slot any more
         self.reconciled = self.beat = self.tidied = 0.0
 
     # --- beginning and end
@@ -93,13 +95,12 @@ class Worker:
     def start(
         self,
         *,
-        lasting: bool = True,  # whether its number of slots becomes that of the store's workers
         leave: Callable[[], object] = lambda: False,  # whether it has been asked to end meanwhile
     ) -> None:
         """Register, and start the engine. Raises `Invalid` if somebody alive has its name."""
         _register(self, leave)
         _working[:] = [self]
-        self._listener = Listener(launch(self.store, self.id), self.slots, lasting=lasting)
+        self._listener = Listener(launch(self.store, self.id), self.slots, self.leaving)
         self.bell = self._listener.bell
 
     def close(self) -> None:
@@ -120,6 +121,7 @@ class Worker:
         with self.ended_one:
             self.ended_one.wait_for(lambda: name not in self.at)
             self.at.add(name)
+            self.leaving.discard(name)
         try:
             yield
         finally:
@@ -131,6 +133,7 @@ class Worker:
         """Begin an attempt, see it through and write down how it ended; None if there is nothing to be done."""
         with self.room:
             result = _attend(self, key, dispatch)
+        self.leaving.add(workflow_id(key, dispatch))
         return self.store.patiently(lambda: _conclude(self, key, result))
 
     def turn(self) -> None:
@@ -264,15 +267,13 @@ def _conclude(worker: Worker, key: str, result: dict[str, Any] | None) -> str | 
         lost=bool(result.get("lost")), run_id=result.get("run_id"), metrics=result.get("metrics") or {}, facts=result.get("facts") or {}, wall_s=result.get("wall_s", 0.0),
         cpu_s=result.get("cpu_s", 0.0), memory_bytes=result.get("memory_bytes", 0),
     )  # fmt: skip
-    row = instance(worker.store, key)
-    job = worker.job(row["job"]) if row else None
-    after = instances.conclude(worker.store, job, key, result["number"], ended)
+    after = instances.conclude(worker.store, worker.job(split_key(key)[0]), key, result["number"], ended)
     if after is None:
         return None
     worker.tell(f"{key}: {after}{': ' + ended.reason if ended.reason else ''}")
     if after not in (State.waiting, State.needs):
         worker.notice(key, after)
-    worker.wake.set()  # others may start now; not from here, as a step enqueues nothing
+    worker.wake.set()  # others may start now; not from here, as what a workflow enqueues would be a part of it
     worker.bell.ring()
     return str(after)
 

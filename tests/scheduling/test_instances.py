@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -318,6 +318,33 @@ class TestTicks:
             each.join()
         assert len(states(store)) == 48
         assert len(started) == len(set(started)) == 1, "one of the job at a time"
+
+
+class TestCost:
+    def test_what_a_job_asks_of_the_store_does_not_depend_on_how_many_wait(self, store: Store) -> None:
+        known = jobs(job("a"))
+        asked: list[tuple[str, int]] = []
+        rounds, running = [], list[Begun]()
+
+        def note(connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool) -> None:
+            asked.append((statement, len(parameters) if many else 1))
+
+        sa.event.listen(store.engine, "before_cursor_execute", note)
+        for days in (range(6), range(6, 600)):
+            instances.submit(store, known, known["a"], *(AT + timedelta(days=day) for day in days), origin="backfill", lane="backfill", width=2)
+            running += start(store, known)
+            end(store, known, running.pop(0))
+            running += start(store, known)  # from here on, those that wait know what for
+            asked.clear()
+            end(store, known, running.pop(0))
+            assert instances.pending(store, time.time()) == (True, False)
+            (begun,) = start(store, known)
+            instances.note(store, begun.row["key"], begun.number, pid=1)
+            running.append(begun)
+            rounds.append(list(asked))
+        assert rounds[0] == rounds[1]
+        assert len(running) == 2
+        assert all(number == 1 for _, number in asked)
 
 
 class TestStore:

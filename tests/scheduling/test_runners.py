@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -37,3 +39,20 @@ def test_who_has_not_ended_is_waited_for_only_if_asked() -> None:
     assert left == ["a"]
     runners.close()
     assert left == ["a", "b"]
+
+
+def test_one_that_was_started_beforehand_is_used_and_answers_what_it_is_asked() -> None:
+    runners = Runners()
+    try:
+        runners.prepare(1)
+        ((_, prepared),) = runners._idle
+        assert [runners.call("a sum", math.fsum, [1, 2]), runners.call("who", os.getpid)] == [3.0, prepared.process.pid]
+        assert [each for _, each in runners._idle] == [prepared]
+        prepared.prepare(math.sqrt, -1)
+        assert runners.call("a sum", math.fsum, [2, 3]) == 5.0, "what it raised before is nobody's concern"
+        prepared.process.kill()
+        prepared.process.wait()
+        prepared.prepare(os.getpid)
+        assert runners.call("who", os.getpid) != prepared.process.pid
+    finally:
+        runners.close()

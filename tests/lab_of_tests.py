@@ -165,7 +165,7 @@ def mltoolkit_lab(place: Place, folder: Path, runtime: Path, shown: str = "lab.i
 def unnamed(tab: chromium.Tab, selector: str) -> list[str]:
     """Whatever can be used below an element and has no name for who cannot see it."""
     root = tab.call("DOM.getDocument")["root"]["nodeId"]
-    found = tab.call("DOM.querySelectorAll", nodeId=root, selector=f"{selector} :is(input, select, button, iframe, [role=slider], [contenteditable=true])")["nodeIds"]
+    found = tab.call("DOM.querySelectorAll", nodeId=root, selector=f"{selector} :is(input, select, button, iframe, [role=slider], [contenteditable=true]:not(.cm-content))")["nodeIds"]
     assert found
     missing = []
     for each in found:

@@ -155,9 +155,12 @@ def jobs_show(name: str, as_json: bool) -> None:
 @click.option("--since", metavar="DATE", help="Only logical dates from here on.")
 @click.option("--until", metavar="DATE", help="Only logical dates up to here.")
 @click.option("--summary", is_flag=True, help="What each job cost: since --since, or in the last 24 hours.")
+@click.option("--page", metavar="PATH", type=click.Path(dir_okay=False), help="Write it as one self-contained page.")
 @_json_option
-def jobs_history(name: str | None, limit: int, state: str | None, since: str | None, until: str | None, summary: bool, as_json: bool) -> None:
+def jobs_history(name: str | None, limit: int, state: str | None, since: str | None, until: str | None, summary: bool, page: str | None, as_json: bool) -> None:
     """List what ran, what runs and what waits."""
+    if page and summary:
+        raise click.UsageError("--summary and --page are two views: choose one")
     from zoneinfo import ZoneInfo
 
     from mltoolkit.scheduling import history
@@ -177,6 +180,12 @@ def jobs_history(name: str | None, limit: int, state: str | None, since: str | N
         click.echo(_table(table, ["job", "attempts", "succeeded", "wall s", "cpu s", "MB"]) if table else "nothing ran")
         return
     rows = history.listing(store, job=job, state=state, since=first, until=last, limit=limit)
+    if page:
+        from mltoolkit.views.history import write_page
+
+        write_page(page, rows, f"History of {job or 'jobs'}")
+        _print_json({"page": page, "instances": len(rows)}) if as_json else click.echo(_harmless(f"{page}: {len(rows)} instance{'' if len(rows) == 1 else 's'}"))
+        return
     if as_json:
         _print_json([vars(each) for each in rows])
         return

@@ -26,7 +26,8 @@ from ..record.runs import RunRow
 from .style import number, plain
 
 # %% auto #0
-__all__ = ['SORTS', 'asked', 'Listing', 'listing', 'job_store', 'ordered', 'when', 'metrics_text', 'page', 'write_page']
+__all__ = ['SORTS', 'asked', 'Listing', 'listing', 'job_store', 'ordered', 'when', 'metrics_text', 'run_link', 'facts_table',
+           'status_badge', 'page', 'write_page']
 
 # %% ../../nbs/08_views/07_listing.ipynb #e093b457
 _FACTS = ("project", "job", "user", "notebook", "status", "commit", "dataset", "model")
@@ -156,13 +157,22 @@ def metrics_text(
     return ", ".join(f"{plain(name)} {number(value)}" for name, value in list(row.metrics.items())[:limit])
 
 
-def _link(row: RunRow, root: Path, folder: Path) -> str:
-    written = runs.page(root, row.run_id)
-    name = f"<code>{plain(row.run_id[:8])}</code>"
+def run_link(
+    run_id: str,
+    written: str | Path | None,  # its page, if it lies on this machine
+    folder: Path,  # where the page with the link will lie
+) -> str:  # HTML
+    """Return the beginning of a run's id, as a link to its page if there is one."""
+    name = f"<code>{plain(run_id[:8])}</code>"
     return f'<a href="{plain(os.path.relpath(written, folder))}">{name}</a>' if written else name
 
 
-def _facts(head_row: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> str:
+def facts_table(
+    head_row: Sequence[str],
+    rows: Sequence[Sequence[str]],  # HTML of the cells
+    empty: str,  # what is said where there are none
+) -> str:  # HTML
+    """Return a table in the style of a run's page."""
     if not rows:
         return f"<p>{plain(empty)}</p>"
     top = "".join(f'<th scope="col">{plain(each)}</th>' for each in head_row)
@@ -170,7 +180,10 @@ def _facts(head_row: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -
     return f'<div class="wide"><table class="facts"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _status(text: str) -> str:
+def status_badge(
+    text: str,  # a status of a run or a state of a job
+) -> str:  # HTML
+    """Return a status in the style of a run's page."""
     return f'<span class="badge {plain(text)}" style="white-space: nowrap">{plain(text.replace("_", " "))}</span>'
 
 
@@ -183,14 +196,14 @@ def page(
 ) -> str:  # a complete HTML document
     """Return runs and jobs as one self-contained page."""
     root, place = settings.workspace(start), Path(folder).resolve()
-    listed = [[_link(row, root, place), _status(row.status), plain(row.notebook), plain(when(row.started_at)), plain(duration(row.duration_s)), metrics_text(row), plain(row.user)] for row in found.runs]
-    jobs = [[plain(each.job), plain(each.logical_date), _status(each.state), plain(each.attempt or ""), plain(when(each.started_at)), plain(each.reason, 120)] for each in found.jobs]
+    listed = [[run_link(row.run_id, runs.page(root, row.run_id), place), status_badge(row.status), plain(row.notebook), plain(when(row.started_at)), plain(duration(row.duration_s)), metrics_text(row), plain(row.user)] for row in found.runs]
+    jobs = [[plain(each.job), plain(each.logical_date), status_badge(each.state), plain(each.attempt or ""), plain(when(each.started_at)), plain(each.reason, 120)] for each in found.jobs]
     warned = f'<section class="warnings"><ul><li>{plain(found.problem)}</li></ul></section>' if found.problem else ""
     said = f"{len(found.runs)} runs and {len(found.jobs)} instances of jobs, as of {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
     whole = f"""{head(title, "Skip to the runs", "runs")}
 <header><div class="title"><h1>{plain(title)}</h1></div><p class="summary">{said}</p></header>{warned}
-<main id="runs"><h2>Runs</h2>{_facts(["run", "status", "notebook", "started", "took", "metrics", "by"], listed, "no runs yet")}
-<h2>Jobs</h2>{_facts(["job", "date", "state", "attempt", "started", "why"], jobs, found.no_jobs)}</main></body></html>
+<main id="runs"><h2>Runs</h2>{facts_table(["run", "status", "notebook", "started", "took", "metrics", "by"], listed, "no runs yet")}
+<h2>Jobs</h2>{facts_table(["job", "date", "state", "attempt", "started", "why"], jobs, found.no_jobs)}</main></body></html>
 """
     return whole.encode("utf-8", "replace").decode()
 

@@ -4861,6 +4861,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mltoolkit.views.forms.result_html': ( '08_views/forms.html#result_html',
                                                                               'mltoolkit/views/forms.py')},
             'mltoolkit.views.history': { 'mltoolkit.views.history._row': ('08_views/history.html#_row', 'mltoolkit/views/history.py'),
+                                         'mltoolkit.views.history._whole': ('08_views/history.html#_whole', 'mltoolkit/views/history.py'),
                                          'mltoolkit.views.history._why': ('08_views/history.html#_why', 'mltoolkit/views/history.py'),
                                          'mltoolkit.views.history.page': ('08_views/history.html#page', 'mltoolkit/views/history.py'),
                                          'mltoolkit.views.history.write_page': ( '08_views/history.html#write_page',

@@ -30,12 +30,14 @@ def _why(
 
 
 def _row(entry: Any, folder: Path) -> list[str]:
-    ran = bool(entry.attempt)
-    return [
-        plain(entry.job), plain(entry.logical_date), status_badge(entry.state), plain(entry.attempt or ""), plain(when(entry.started_at)),
-        plain(duration(entry.wall_s)) if ran else "", plain(duration(entry.cpu_s)) if ran else "", plain(size(entry.memory_bytes)) if entry.memory_bytes else "",
-        run_link(entry.run_id, entry.page, folder) if entry.run_id else "", plain(_why(entry), 300),
-    ]  # fmt: skip
+    took = [duration(entry.wall_s), duration(entry.cpu_s), size(entry.memory_bytes) if entry.memory_bytes else ""] if entry.attempt else [""] * 3
+    run = run_link(entry.run_id, entry.page, folder) if entry.run_id else ""
+    when_and_how = [_whole(each) for each in (when(entry.started_at), *took)]
+    return [plain(entry.job), _whole(entry.logical_date.replace("T", " ")), status_badge(entry.state), plain(entry.attempt or ""), *when_and_how, run, f'<div style="white-space: normal; min-width: 10em">{plain(_why(entry), 300)}</div>']
+
+
+def _whole(text: str) -> str:
+    return f'<span style="white-space: nowrap">{plain(text)}</span>'
 
 
 def page(

@@ -60,7 +60,7 @@ def test_it_can_be_read_in_light_and_dark(tmp_path: Path) -> None:
     entries = [
         Entry(
             f"delays/train@2013-0{number}-01T02:30:00", "delays/train", f"2013-0{number}-01T02:30:00", state, "the notebook failed: ValueError" if state is State.failed else "", "tick", number,
-            "", f"2013-0{number}-01T02:31:00+01:00", None, None, 75.0, 60.0, 300_000_000, f"{number}" * 32, approved_by="ada" if number == 1 else None, approved_at=None, note="as good as before",
+            "", f"2013-0{number}-01T02:31:00+01:00", None, None, 75.0, 60.0, 300_000_000, f"{number}" * 32, approved_by="ada" if number == 1 else None, approved_at="2013-01-01T08:00:00+01:00", note="as good as before",
         )
         for number, state in enumerate(states, 1)
     ]  # fmt: skip

@@ -217,7 +217,7 @@ def _end_children_soon(kernel: Any, children: Any) -> None:
     kernel._progressively_terminate_all_children = end_children
 
 
-def _spare_what_is_the_same_for_each_request(app: Any) -> None:
+def _do_once_for_all_requests(app: Any) -> None:
     """Let records of debugging not be made that its handlers would drop, and a method's parameters be looked up once."""
     import functools
 
@@ -256,7 +256,7 @@ class Template:
         app.init_kernel = self._init_kernel
         app.initialize(["-f", "", *arguments])
         app.configure_tornado_logger()
-        _spare_what_is_the_same_for_each_request(app)
+        _do_once_for_all_requests(app)
         _end_children_soon(app.kernel, zygote.children)
         self._use_once()
         self.configured = self.configuration()

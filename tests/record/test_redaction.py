@@ -643,3 +643,25 @@ def test_a_spec_that_is_none_is_not_repeated(spec):
         secret_from(spec, prompt=lambda question: "")
     assert "hunter2" not in str(error.value) + repr(error.value.fields)
     assert "env:VARIABLE" in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["first", "last", "picture", "metadata", "streams"])
+def test_a_secret_is_found_wherever_it_is_in_a_large_notebook(place: str) -> None:
+    secret, redactor = "correct horse battery", Redactor({"key": "correct horse battery"})
+    cells = [nbformat.v4.new_code_cell(f"x = {number}  # {'long ' * 30_000}") for number in range(8)]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    assert redactor.notebook(nb) is nb
+    if place in ("first", "last"):
+        cells[0 if place == "first" else -1].source += secret
+    elif place == "picture":
+        cells[3].outputs = [nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(secret.encode()).decode()})]
+    elif place == "metadata":
+        nb.metadata["note"] = {"deep": [secret]}
+    else:
+        cells[5].outputs = [nbformat.v4.new_output("stream", name="stdout", text=part) for part in (secret[:9], secret[9:])]
+    before = json.dumps(nb)
+    clean = json.dumps(redactor.notebook(nb))
+    assert json.dumps(nb) == before
+    assert secret not in clean
+    assert "[secret:key]" in clean
+    assert redactor.counts == {"secret:key": 1}

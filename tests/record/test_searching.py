@@ -111,13 +111,15 @@ def test_a_run_is_told_whole(store: tuple[Any, list[str]]) -> None:
         assert run.to_dictionary() == client.get_run(run.info.run_id).to_dictionary()
 
 
+@pytest.mark.parametrize("scattered", [0, 10**9], ids=["by the index", "from end to end"])
 @pytest.mark.parametrize("page", [7, 1000])
 @pytest.mark.parametrize("test", [lambda text: text.startswith("3"), lambda text: text == "deep", lambda text: False], ids=["some", "few", "none"])
 def test_parameters_are_told_by_their_text(
-    store: tuple[Any, list[str]], test: Callable[[str], bool], page: int, monkeypatch: pytest.MonkeyPatch
+    store: tuple[Any, list[str]], test: Callable[[str], bool], page: int, scattered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, experiments = store
     monkeypatch.setattr(searching, "_PAGE", page)
+    monkeypatch.setattr(searching, "_SCATTERED", scattered)
     expected = [run for run in plainly(client, experiments, "tags.colour != ''") if test(client.get_run(run).data.params["depth"])]
     assert [run.info.run_id for run in searching.pages(client, experiments, "tags.colour != ''", 3, [("depth", test)])] == expected
 
@@ -148,3 +150,19 @@ def test_a_question_for_a_parameter_looks_at_no_run_that_it_does_not_return(work
 
 def test_a_store_that_is_no_database_is_left_to_mlflow(tmp_path: Path) -> None:
     assert not searching.is_searched_here(stores.plain_store("http://127.0.0.1:9"))
+
+
+def test_what_runs_below_another_is_found_by_its_tag(store: tuple[Any, list[str]]) -> None:
+    client, experiments = store
+    record = "f" * 32
+    wanted, others = [client.create_run(experiments[0], tags={"mltoolkit.record": record}).info.run_id for _ in range(2)], []
+    for tags in ({"mltoolkit.record": "e" * 32}, {"another": record}, {"mltoolkit.record": record}, {"mltoolkit.record": record}):
+        others.append(client.create_run(experiments[0], tags=tags).info.run_id)
+    client.set_terminated(others[2])
+    client.delete_run(others[3])
+    try:
+        assert sorted(searching.running(searching.store_of(client), "mltoolkit.record", record) or []) == sorted(wanted)
+        assert searching.running(object(), "mltoolkit.record", record) is None
+    finally:
+        for run in (*wanted, *others[:3]):
+            client.delete_run(run)

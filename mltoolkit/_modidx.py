@@ -3947,6 +3947,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'mltoolkit.record.state._zone_back': ( '02_record/state.html#_zone_back',
                                                                                'mltoolkit/record/state.py')},
             'mltoolkit.record.stores': { 'mltoolkit.record.stores._Limits': ('02_record/stores.html#_limits', 'mltoolkit/record/stores.py'),
+                                         'mltoolkit.record.stores._look_for_spark_in_memory': ( '02_record/stores.html#_look_for_spark_in_memory',
+                                                                                                'mltoolkit/record/stores.py'),
                                          'mltoolkit.record.stores._of_database': ( '02_record/stores.html#_of_database',
                                                                                    'mltoolkit/record/stores.py'),
                                          'mltoolkit.record.stores._patient_store': ( '02_record/stores.html#_patient_store',

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,27 @@ def open_store(
     if folder is not None:
         from mltoolkit.record.spooled_models import SpooledModelStore
 
+        _look_for_spark_in_memory()
         return SpooledModelStore(uri, folder)  # type: ignore[abstract]
     from mlflow.tracking._tracking_service import utils
 
     return _patient_store()(uri) if is_remote(uri) else utils._get_sqlalchemy_store(uri, artifact_uri)  # type: ignore[no-untyped-call]  # one of its own: a queue and a pool are not shared
+
+# %% ../../nbs/02_record/05c_stores.ipynb #ca34f28c
+def _look_for_spark_in_memory() -> None:
+    """Let MLflow's clients ask for a Spark session only where pyspark has been imported."""
+    from mlflow.tracking._model_registry import utils
+
+    registry: Any = utils
+    ask = getattr(registry, "_get_active_spark_session", None)
+    if ask is None or hasattr(ask, "__wrapped__"):  # another version of MLflow, or done
+        return
+
+    @wraps(ask)
+    def session() -> Any:
+        return ask() if "pyspark" in sys.modules else None
+
+    registry._get_active_spark_session = session
 
 # %% ../../nbs/02_record/05c_stores.ipynb #0a478ce8
 def open_registry(

@@ -6,9 +6,11 @@ import errno
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -198,3 +200,28 @@ def test_a_child_that_is_renamed_after_its_end_has_ended(tmp_path: Path) -> None
     writer.close()
     assert unfinished(tmp_path, "record") == ["other", "again"]
     assert unfinished(tmp_path, "another") == []
+
+
+def test_a_value_makes_mlflow_look_for_no_package(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = client.create_run("0").info.run_id
+    asked: list[str] = []
+
+    class Noting:
+        def find_spec(self, name: str, *_: Any) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Noting(), *sys.meta_path])
+    MlflowClient(client.tracking_uri).log_metric(run_id, "loss", 1.0)
+    assert asked == []
+
+    class SparkSession:
+        @staticmethod
+        def getActiveSession() -> None:  # noqa: N802 (pyspark's)
+            asked.append("session")
+
+    sql = ModuleType("pyspark.sql")
+    sql.SparkSession = SparkSession  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))
+    monkeypatch.setitem(sys.modules, "pyspark.sql", sql)
+    MlflowClient(client.tracking_uri)
+    assert asked == ["session"]

@@ -740,7 +740,7 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
     os._exit(0)
 
 
-_BEGINNING = 0.02  # seconds
+_BEGINNING = 0.05  # seconds
 
 
 _LEAVING = 10.0  # seconds for a kernel that has nothing left to do

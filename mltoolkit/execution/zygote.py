@@ -708,8 +708,7 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
     collapse()
     while template.unchanged() and len(os.listdir("/proc/self/task")) == 1:
         spare, other = socket.socketpair()
-        supervisor = os.fork()
-        if not supervisor:
+        if not os.fork():
             try:
                 spare.close()
                 link.close()
@@ -717,7 +716,6 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
             finally:
                 os._exit(1)
         other.close()
-        ended = os.pidfd_open(supervisor)
         while True:
             try:
                 request, files = receive(link)
@@ -734,9 +732,8 @@ def serve_template(link: socket.socket, config: dict[str, Any]) -> NoReturn:
                 os.close(file)
             if not refusal or not template.unchanged():
                 break
+        select.select([link, spare], [], [], _BEGINNING)  # until its supervisor has ended, the kernel that begins now needs the processors more than the next one
         spare.close()
-        select.select([link.fileno(), ended], [], [], _BEGINNING)  # the kernel that begins now needs the processors more than the next one
-        os.close(ended)
     os._exit(0)
 
 

@@ -217,14 +217,12 @@ def _end_children_soon(kernel: Any, children: Any) -> None:
     kernel._progressively_terminate_all_children = end_children
 
 
-def _do_once_for_all_requests(app: Any) -> None:
-    """Let records of debugging not be made that its handlers would drop, and a method's parameters be looked up once."""
+def _look_parameters_up_once() -> None:
+    """Spare each request that the parameters of the method which executes it are looked up; another method has others."""
     import functools
 
     from ipykernel import kernelbase
 
-    if app.log.handlers and app.log.level:
-        app.log.setLevel(max(app.log.level, min(handler.level for handler in app.log.handlers)))
     accepts = functools.lru_cache(maxsize=8)(kernelbase._accepts_parameters)
     kernelbase._accepts_parameters = lambda meth, param_names: accepts(meth, tuple(param_names))
 
@@ -256,7 +254,7 @@ class Template:
         app.init_kernel = self._init_kernel
         app.initialize(["-f", "", *arguments])
         app.configure_tornado_logger()
-        _do_once_for_all_requests(app)
+        _look_parameters_up_once()
         _end_children_soon(app.kernel, zygote.children)
         self._use_once()
         self.configured = self.configuration()

@@ -4989,6 +4989,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mltoolkit.views.listing.status_badge': ( '08_views/listing.html#status_badge',
                                                                                    'mltoolkit/views/listing.py'),
                                          'mltoolkit.views.listing.when': ('08_views/listing.html#when', 'mltoolkit/views/listing.py'),
+                                         'mltoolkit.views.listing.whole_page': ( '08_views/listing.html#whole_page',
+                                                                                 'mltoolkit/views/listing.py'),
                                          'mltoolkit.views.listing.write_page': ( '08_views/listing.html#write_page',
                                                                                  'mltoolkit/views/listing.py')},
             'mltoolkit.views.look': { 'mltoolkit.views.look.Looking': ('08_views/look.html#looking', 'mltoolkit/views/look.py'),

@@ -184,7 +184,10 @@ def jobs_history(name: str | None, limit: int, state: str | None, since: str | N
         from mltoolkit.views.history import write_page
 
         write_page(page, rows, f"History of {job or 'jobs'}")
-        _print_json({"page": page, "instances": len(rows)}) if as_json else click.echo(_harmless(f"{page}: {len(rows)} instance{'' if len(rows) == 1 else 's'}"))
+        if as_json:
+            _print_json({"page": page, "instances": len(rows)})
+        else:
+            click.echo(_harmless(f"{page}: {len(rows)} instance{'' if len(rows) == 1 else 's'}"))
         return
     if as_json:
         _print_json([vars(each) for each in rows])

@@ -162,6 +162,36 @@ def mltoolkit_lab(place: Place, folder: Path, runtime: Path, shown: str = "lab.i
         wait_for(lambda: not inhabitants(runtime), "JupyterLab, its kernels and MLflow to be gone")
 
 
+def there(tab: chromium.Tab, wanted: str) -> bool:
+    """Whether what has the focus is what is wanted, which a script says of `element`."""
+    return bool(tab.run(f"(() => {{ const element = document.activeElement; return {wanted}; }})()"))
+
+
+def go(tab: chromium.Tab, wanted: str, back: bool = False) -> None:
+    """Press Tab until what is wanted has the focus."""
+    for _ in range(100):
+        if there(tab, wanted):
+            return
+        tab.press("Tab", shift=back)
+    raise AssertionError(f"no Tab leads to {wanted}: {tab.run('document.activeElement.outerHTML')[:300]}")
+
+
+def choose(tab: chromium.Tab, menu: str, command: str) -> None:
+    """Choose from JupyterLab's main menu, by keys."""
+    go(tab, "element.matches('.lm-MenuBar-item')")
+    for key, shown, wanted in (
+        ("ArrowRight", "document.activeElement.textContent", menu),
+        ("ArrowDown", "document.querySelector('.lm-Menu-item.lm-mod-active')?.dataset.command", command),
+    ):
+        for _ in range(40):
+            if tab.run(shown) == wanted:
+                break
+            tab.press(key)
+        else:
+            raise AssertionError(f"no {key} leads to {wanted}")
+        tab.press("Enter")
+
+
 def unnamed(tab: chromium.Tab, selector: str) -> list[str]:
     """Whatever can be used below an element and has no name for who cannot see it."""
     root = tab.call("DOM.getDocument")["root"]["nodeId"]

@@ -70,12 +70,12 @@ def ids(
     """Return the ids of the runs that meet a condition, newest first; None if this is left to MLflow.
 
     Raises MLflow's own exception for a condition that cannot be read."""
+    if not is_searched_here(store):
+        return None
     from mlflow.store.tracking.dbmodels.models import SqlRun
     from mlflow.utils.search_utils import SearchUtils
     from sqlalchemy import select
 
-    if not is_searched_here(store):
-        return None
     dialect = store.engine.dialect.name
     parsed = sorted(SearchUtils.parse_search_filter(condition), key=lambda each: each["comparator"] == "!=")  # type: ignore[no-untyped-call]
     of_run = [each for each in parsed if each["type"] == "attribute" and _parts(each)[1] != "run_name"]
@@ -100,11 +100,11 @@ def running(
     value: str,
 ) -> list[str] | None:
     """Return the ids of the runs that have a tag of this value and have not ended; None if this is left to MLflow."""
+    if not is_searched_here(store):
+        return None
     from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
     from sqlalchemy import select
 
-    if not is_searched_here(store):
-        return None
     tagged: Any = select(SqlRun.run_uuid).join(SqlTag, SqlTag.run_uuid == SqlRun.run_uuid).where(SqlTag.key == tag, SqlTag.value == value)
     with store.ManagedSessionMaker() as session:
         return list(session.execute(tagged.where(SqlRun.status == "RUNNING", SqlRun.lifecycle_stage == "active")).scalars())

@@ -58,7 +58,8 @@ def launch(
     started = DBOS(
         config={
             "name": "mltoolkit", "system_database_url": address, "application_version": VERSION, "executor_id": executor, "log_level": "ERROR",
-            "console_log_level": "ERROR", "notification_listener_polling_interval_sec": 0.25, "scheduler_polling_interval_sec": 3600.0,
+            "console_log_level": "ERROR", "scheduler_polling_interval_sec": 3600.0,
+            "notification_listener_polling_interval_sec": 0.25,  # nothing here notifies, but the end waits for its next look
             "use_listen_notify": False, "db_engine_kwargs": {"connect_args": {"factory": _Unforced}} if store.is_sqlite else None,
         }
     )  # fmt: skip

@@ -14,8 +14,7 @@ from typing import Any
 from ..notebook.cells import size
 from ..notebook.document import write_atomically
 from ..notebook.facts import duration
-from ..notebook.page import head
-from .listing import facts_table, run_link, status_badge, when
+from .listing import facts_table, run_link, status_badge, when, whole_page
 from .style import plain
 
 # %% auto #0
@@ -52,11 +51,7 @@ def page(
     total = f"{duration(sum(each.wall_s for each in entries))} of time, {duration(sum(each.cpu_s for each in entries))} of CPU"
     said = f"{counted}; {total}, as of {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}" if entries else ""
     columns = ["job", "date", "state", "attempts", "started", "took", "CPU", "memory", "run", "why"]
-    whole = f"""{head(title, "Skip to the history", "history")}
-<header><div class="title"><h1>{plain(title)}</h1></div><p class="summary">{plain(said)}</p></header>
-<main id="history">{facts_table(columns, [_row(each, place) for each in entries], "nothing yet")}</main></body></html>
-"""
-    return whole.encode("utf-8", "replace").decode()
+    return whole_page(title, "history", said, facts_table(columns, [_row(each, place) for each in entries], "nothing yet"))
 
 # %% ../../nbs/08_views/07a_history.ipynb #4c079a69
 def write_page(

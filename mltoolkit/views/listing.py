@@ -27,7 +27,7 @@ from .style import number, plain
 
 # %% auto #0
 __all__ = ['SORTS', 'asked', 'Listing', 'listing', 'job_store', 'ordered', 'when', 'metrics_text', 'run_link', 'facts_table',
-           'status_badge', 'page', 'write_page']
+           'status_badge', 'whole_page', 'page', 'write_page']
 
 # %% ../../nbs/08_views/07_listing.ipynb #e093b457
 _FACTS = ("project", "job", "user", "notebook", "status", "commit", "dataset", "model")
@@ -187,6 +187,21 @@ def status_badge(
     return f'<span class="badge {plain(text)}" style="white-space: nowrap">{plain(text.replace("_", " "))}</span>'
 
 
+def whole_page(
+    title: str,
+    about: str,  # what it is of, as a word and as an anchor
+    summary: str,
+    main: str,  # HTML
+    above: str = "",  # HTML between the summary and the rest
+) -> str:  # a complete HTML document
+    """Return a self-contained page in the style of a run's page."""
+    whole = f"""{head(title, f"Skip to the {about}", about)}
+<header><div class="title"><h1>{plain(title)}</h1></div><p class="summary">{plain(summary)}</p></header>{above}
+<main id="{about}">{main}</main></body></html>
+"""
+    return whole.encode("utf-8", "replace").decode()
+
+
 def page(
     found: Listing,
     *,
@@ -200,12 +215,9 @@ def page(
     jobs = [[plain(each.job), plain(each.logical_date), status_badge(each.state), plain(each.attempt or ""), plain(when(each.started_at)), plain(each.reason, 120)] for each in found.jobs]
     warned = f'<section class="warnings"><ul><li>{plain(found.problem)}</li></ul></section>' if found.problem else ""
     said = f"{len(found.runs)} runs and {len(found.jobs)} instances of jobs, as of {datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"
-    whole = f"""{head(title, "Skip to the runs", "runs")}
-<header><div class="title"><h1>{plain(title)}</h1></div><p class="summary">{said}</p></header>{warned}
-<main id="runs"><h2>Runs</h2>{facts_table(["run", "status", "notebook", "started", "took", "metrics", "by"], listed, "no runs yet")}
-<h2>Jobs</h2>{facts_table(["job", "date", "state", "attempt", "started", "why"], jobs, found.no_jobs)}</main></body></html>
-"""
-    return whole.encode("utf-8", "replace").decode()
+    main = f"""<h2>Runs</h2>{facts_table(["run", "status", "notebook", "started", "took", "metrics", "by"], listed, "no runs yet")}
+<h2>Jobs</h2>{facts_table(["job", "date", "state", "attempt", "started", "why"], jobs, found.no_jobs)}"""
+    return whole_page(title, "runs", said, main, warned)
 
 
 def write_page(

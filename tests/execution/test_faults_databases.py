@@ -54,7 +54,7 @@ class Database:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A database that another process locks, or that is killed."""
+    """A SQLite that another connection locks, and a PostgreSQL that is killed."""
     with contextlib.ExitStack() as stack:
         if request.param == "sqlite":
             root = request.getfixturevalue("workspace")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -166,3 +168,8 @@ def test_what_runs_below_another_is_found_by_its_tag(store: tuple[Any, list[str]
     finally:
         for run in (*wanted, *others[:3]):
             client.delete_run(run)
+
+
+def test_who_asks_a_server_imports_nothing_of_databases() -> None:
+    code = "import sys; from mltoolkit.record import searching as s; print(s.ids(object(), [], ''), s.running(object(), 'a', 'b'), [name for name in ('mlflow', 'sqlalchemy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "None None []\n"

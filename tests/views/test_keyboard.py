@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from conftest import notebook_of
-from lab_of_tests import Page, contrast, mltoolkit_lab, unnamed
+from lab_of_tests import Page, choose, contrast, go, mltoolkit_lab, there, unnamed
 from warm import Place, runtime_folder
 
 import mltoolkit
@@ -43,20 +43,6 @@ def said(tab: chromium.Tab, text: str) -> None:
         tab.until(f"{NOTEBOOK}.includes({json.dumps(text)})", text, 90)
     except AssertionError as error:
         raise AssertionError(f"{error}; it shows {tab.run(NOTEBOOK)[-2000:]}, {tab.complaints()}") from error
-
-
-def there(tab: chromium.Tab, wanted: str) -> bool:
-    """Whether what has the focus is what is wanted, which a script says of `element`."""
-    return bool(tab.run(f"(() => {{ const element = document.activeElement; return {wanted}; }})()"))
-
-
-def go(tab: chromium.Tab, wanted: str, back: bool = False) -> None:
-    """Press Tab until what is wanted has the focus."""
-    for _ in range(100):
-        if there(tab, wanted):
-            return
-        tab.press("Tab", shift=back)
-    raise AssertionError(f"no Tab leads to {wanted}: {tab.run('document.activeElement.outerHTML')[:300]}")
 
 
 def called(name: str, cell: int) -> str:
@@ -194,13 +180,7 @@ def test_everything_is_done_by_keys(bare_workspace: Path, prepared_store: Path, 
                 readable(tab, cell)
             tab.screenshot(pictures / "keys-dark.png")
 
-            go(tab, "element.matches('.lm-MenuBar-item') && element.textContent.includes('File')")
-            tab.press("Enter")
-            for _ in range(30):
-                if tab.run("document.querySelector('.lm-Menu-item.lm-mod-active')?.dataset.command === 'launcher:create'"):
-                    break
-                tab.press("ArrowDown")
-            tab.press("Enter")
+            choose(tab, "File", "launcher:create")
             tab.until("!!document.querySelector('.jp-LauncherCard')", "the Launcher")
             go(tab, "element.matches('.jp-LauncherCard') && element.textContent.includes('MLflow')")
             tab.press("Enter")

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 from conftest import notebook_of
-from lab_of_tests import Lab, Page, contrast, mltoolkit_lab, unnamed
+from lab_of_tests import Lab, Page, choose, contrast, go, mltoolkit_lab, unnamed
 from processes import BIN, wait_for
 from warm import Place, runtime_folder
 
@@ -102,30 +102,6 @@ def from_browser(tab: chromium.Tab, notebook: str, command: str) -> None:
     """Choose from the context menu of a file."""
     tab.click(".jp-DirListing-item", notebook, button="right")
     tab.click(f".lm-Menu-item[data-command='mltoolkit:{command}']")
-
-
-def tab_to(tab: chromium.Tab, wanted: str) -> None:
-    """Press Tab until what a script says of `element` has the focus."""
-    for _ in range(100):
-        if tab.run(f"(() => {{ const element = document.activeElement; return {wanted}; }})()"):
-            return
-        tab.press("Tab")
-    raise AssertionError(f"no Tab leads to {wanted}")
-
-
-def from_menu(tab: chromium.Tab, command: str) -> None:
-    """Choose from our menu in JupyterLab's, by keys."""
-    tab_to(tab, "element.matches('.lm-MenuBar-item')")
-    for _ in range(20):
-        if tab.run("document.activeElement.textContent") == "mltoolkit":
-            break
-        tab.press("ArrowRight")
-    tab.press("Enter")
-    for _ in range(10):
-        if tab.run("document.querySelector('.lm-Menu-item.lm-mod-active')?.dataset.command") == f"mltoolkit:{command}":
-            break
-        tab.press("ArrowDown")
-    tab.press("Enter")
 
 
 def palette(tab: chromium.Tab, text: str) -> None:
@@ -264,13 +240,13 @@ def test_a_notebook_is_run_with_keys_only(lab: Lab, tab: chromium.Tab, tmp_path:
 
 def test_a_notebook_is_scheduled_with_keys_only_and_seen_to_run(lab: Lab, tab: chromium.Tab, tmp_path: Path) -> None:
     tab.click(".lm-TabBar-tab", NOTEBOOK)
-    from_menu(tab, "schedule")
+    choose(tab, "mltoolkit", "mltoolkit:schedule")
     until_dialog(tab, f"Schedule {NOTEBOOK}")
     for name, text in (("name", "each-minute"), ("cron", "* * * * *"), ("parameters.month", "7")):
-        tab_to(tab, f"element.name === {json.dumps(name)}")
+        go(tab, f"element.name === {json.dumps(name)}")
         tab.press("A", control=True)
         tab.type(text)
-    tab_to(tab, "element.matches('.jp-Dialog button') && element.textContent === 'Schedule'")
+    go(tab, "element.matches('.jp-Dialog button') && element.textContent === 'Schedule'")
     tab.press("Enter")
     until_closed(tab)
     assert yaml.safe_load((lab.place.root / "jobs.yaml").read_text())["jobs"]["each-minute"]["schedule"]["cron"] == "* * * * *"
